@@ -1,0 +1,1400 @@
+// Package orbit lets sibling processes on one host share recent facts: the
+// newest load figure, a small cache, what just happened, who is doing what,
+// who is alive. Each process joins a named fleet and meets the others in POSIX
+// shared memory. There is no server, no broker and no file to clean up after a
+// crash that would hold anybody back.
+//
+// # The model
+//
+// A [Fleet] is a process's handle into a named fleet. It has one [Ring] per
+// kind: a fixed-capacity circular log with many writers and many readers.
+// Publishing reserves the next counter of the ring, mints a [NetID64] from the
+// kind, the node and the counter, and writes slot counter % capacity, where
+// the oldest frame was. Readers tolerate that: an overwritten frame is missing
+// by design, and a [Cursor] reports exactly how many it did not see, and why.
+//
+//	     writers                     ring of kind 12                   readers
+//	node 1 ──publish──┐   ┌─────┬─────┬─────┬─────┬─────┬─────┐
+//	node 2 ──publish──┼──▶│ 96  │ 97  │ 98  │ 91  │ 92  │ ... │──▶ Newest, Read
+//	node 3 ──publish──┘   └─────┴─────┴──▲──┴─────┴─────┴─────┘──▶ Cursor, Wait
+//	                                  head = 99
+//
+// A Go type names a ring by the kind byte it declares, so callers pass types
+// and never ring names:
+//
+//	type Load struct{ CPU, Memory float64 }
+//
+//	func (Load) OrbitKind() uint8 { return 12 }
+//
+//	fleet, err := orbit.Join("web", orbit.Options{Size: 4})
+//	load, err := orbit.Bind[Load](fleet)
+//	id, err := load.Store(Load{CPU: 0.7})
+//	newest, id, err := load.Load()
+//
+// Use [Bind] for small values of fixed layout, [RingOf] for payloads of bytes.
+// Four substrates stand on the rings: [Cache], [EventBus], [Contest] and
+// [Heartbeat].
+//
+// # Guarantees
+//
+// No frame is ever torn. Newest means newest. A cursor accounts for every
+// counter. A process killed at any instruction, or stopped for any time, holds
+// nobody back. Damaged or foreign memory is an error. The README lists each
+// with the test that shows it, and the limits.
+//
+// Process-local fleets ([Local]) run the same code over the process's own
+// memory, on every system. Shared fleets ([Join]) need Linux or macOS.
+//
+// # Trust
+//
+// All processes of one user are trusted to follow the protocol; nobody else
+// can open the segments. A sibling that scribbles over a segment can make
+// operations fail or lose frames, never crash or hang another process.
+package orbit
+
+import (
+	"errors"
+	"iter"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// Errors to test for with [errors.Is]. The errors returned say more: where,
+// what was found, and what was wanted.
+var (
+	// ErrClosed: the fleet was closed in this process.
+	ErrClosed = errors.New("orbit: fleet is closed")
+	// ErrReadOnly: an observer cannot write.
+	ErrReadOnly = errors.New("orbit: observers cannot write")
+	// ErrName: a fleet name that is not 1 to 64 letters, digits, '.', '_' and
+	// '-' with a letter or digit in front.
+	ErrName = errors.New("orbit: bad fleet name")
+	// ErrSize: an expected size below 1 or above MaxMembers.
+	ErrSize = errors.New("orbit: bad fleet size")
+	// ErrNode: a node id that a live member holds.
+	ErrNode = errors.New("orbit: node id is taken")
+	// ErrFull: all seats of the fleet are taken by live members.
+	ErrFull = errors.New("orbit: fleet is full")
+	// ErrInUse: a fleet cannot be removed while a member lives.
+	ErrInUse = errors.New("orbit: fleet is in use")
+	// ErrNotExist: there is no such fleet or ring.
+	ErrNotExist = errors.New("orbit: does not exist")
+	// ErrKind: a kind that is reserved, or not the ring's.
+	ErrKind = errors.New("orbit: wrong kind")
+	// ErrType: a type that cannot be bound, or a kind bound to another type.
+	ErrType = errors.New("orbit: wrong type")
+	// ErrGeometry: siblings disagree on a ring's geometry, or it is impossible.
+	ErrGeometry = errors.New("orbit: wrong geometry")
+	// ErrForeign: an object with a segment's name that is not a sound segment.
+	ErrForeign = errors.New("orbit: foreign or damaged segment")
+	// ErrVersion: a segment of another format version.
+	ErrVersion = errors.New("orbit: other format version")
+	// ErrNoSpace: shared memory is full.
+	ErrNoSpace = errors.New("orbit: no space in shared memory")
+	// ErrDamaged: a segment was truncated or overwritten while in use.
+	ErrDamaged = errors.New("orbit: segment was damaged while in use")
+	// ErrTooLarge: something is longer than its limit.
+	ErrTooLarge = errors.New("orbit: too large")
+	// ErrBusy: others were always first, or hold every slot.
+	ErrBusy = errors.New("orbit: ring is too busy")
+
+	// ErrNoFrame: there is no frame to return. The five below match it.
+	ErrNoFrame = errors.New("orbit: no frame")
+	// ErrPending: the frame is being written by a live member.
+	ErrPending error = &noFrame{"orbit: frame is being written"}
+	// ErrHole: the counter carries no frame.
+	ErrHole error = &noFrame{"orbit: counter carries no frame"}
+	// ErrOverwritten: a newer frame took the slot, or the ring was reset.
+	ErrOverwritten error = &noFrame{"orbit: frame was overwritten"}
+	// ErrLost: the writer died before it finished the frame.
+	ErrLost error = &noFrame{"orbit: frame was lost with its writer"}
+	// ErrUnpublished: the counter is not reached yet.
+	ErrUnpublished error = &noFrame{"orbit: frame is not published yet"}
+)
+
+// Signals between functions of this package; callers never see them.
+var (
+	errChanged = errors.New("orbit: slot changed while it was read")
+	errExists  = errors.New("orbit: segment exists")
+)
+
+// noFrame is one of the reasons for ErrNoFrame.
+type noFrame struct{ text string }
+
+func (e *noFrame) Error() string        { return e.text }
+func (e *noFrame) Is(target error) bool { return target == ErrNoFrame }
+
+func isNoFrame(err error) bool { return err == ErrNoFrame || err == ErrPending }
+
+// contextError says what happened and matches a sentinel or system error.
+type contextError struct {
+	text string
+	err  error
+}
+
+func (e *contextError) Unwrap() error { return e.err }
+
+func (e *contextError) Error() string {
+	if errno, ok := e.err.(syscall.Errno); ok {
+		return "orbit: " + e.text + ": " + errno.Error()
+	}
+	return "orbit: " + e.text
+}
+
+func foreign(text string) error { return &contextError{text, ErrForeign} }
+
+// within puts the place of an error in front of what it says.
+func within(place string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &contextError{place + ": " + strings.TrimPrefix(err.Error(), "orbit: "), err}
+}
+
+func sizeError(what string, found, limit int) error {
+	return &contextError{what + " of " + strconv.Itoa(found) + " bytes, limit " + strconv.Itoa(limit), ErrTooLarge}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func (r *Ring) place() string { return ringPlace(r.fleet.name, r.header.kind) }
+
+func ringPlace(fleet string, kind uint8) string {
+	if kind == kindRoster {
+		return "fleet " + strconv.Quote(fleet)
+	}
+	return "ring " + itoa(int(kind)) + " of fleet " + strconv.Quote(fleet)
+}
+
+func (r *Ring) fail(err error, text string) error {
+	return within(r.place(), &contextError{text, err})
+}
+
+// refuse says why a payload of n bytes cannot be published.
+func (r *Ring) refuse(n int) error {
+	if r.room < 0 {
+		return within(r.place(), ErrReadOnly)
+	}
+	return within(r.place(), sizeError("payload", n, r.limit))
+}
+
+func (r *Ring) gateError() error {
+	if r.gate.Load() == gateDamaged {
+		return r.fleet.damage(r.header)
+	}
+	return ErrClosed
+}
+
+// Kinds of the rings that the substrates keep. User types declare kinds from 1
+// to 199; all others are reserved.
+const (
+	KindCache     uint8 = 200
+	KindEvents    uint8 = 220
+	KindHeartbeat uint8 = 221
+	KindContest   uint8 = 222
+
+	kindRoster uint8 = 0 // the roster: a segment without slots
+	firstKept  uint8 = 200
+)
+
+const (
+	maxMembers   = 1 << seatBits
+	seatBits     = 10
+	turnBits     = ownerBits - seatBits
+	seatSize     = cacheLine
+	rosterLen    = maxMembers * seatSize
+	maxNodes     = 1 << 16
+	maxFleetName = 64
+)
+
+// MaxMembers is how many members a fleet can have at once.
+const MaxMembers = maxMembers
+
+// Options say how to join a fleet.
+type Options struct {
+	// Size is how many members the caller expects the fleet to have, from 1
+	// to MaxMembers. It is the caller's expectation, against which heartbeats
+	// are judged, and needs not be the same for all. It must be given.
+	Size int
+	// Node is the caller's node id. Zero means: any that no live member has.
+	Node uint16
+	// Rings gives the geometry of rings by kind. It goes before what types
+	// declare. All siblings must agree.
+	Rings map[uint8]Geometry
+	// NoFaultGuard gives up protection against one accident to save a few
+	// nanoseconds per operation: if another process truncates a segment in
+	// use, this process crashes instead of getting ErrDamaged.
+	NoFaultGuard bool
+}
+
+// A Fleet is a process's handle into a named fleet. All methods are safe for
+// concurrent use, also with [Fleet.Close], after which they fail with
+// [ErrClosed].
+type Fleet struct {
+	name     string
+	opts     Options
+	node     uint16
+	owner    uint64 // seat and turn: what names this member in state words
+	readOnly bool
+	roster   *roster // nil in a process-local fleet
+
+	mu      sync.Mutex
+	rings   map[uint8]*Ring
+	types   map[uint8]reflect.Type
+	closers []func()
+	closed  bool
+	cleanup runtime.Cleanup
+}
+
+// Join makes this process a member of the shared fleet name, which begins to
+// exist with its first member. The handle is one member; a process may join
+// more than once.
+//
+// It fails with [ErrName], [ErrSize], [ErrNode] or [ErrFull]; with
+// [ErrForeign], [ErrVersion] or [ErrNoSpace] if shared memory is not as it
+// should be; and with an error that matches [errors.ErrUnsupported] where
+// there is none. It costs some ten system calls.
+func Join(name string, opts Options) (*Fleet, error) {
+	f, err := newFleet(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.join(); err != nil {
+		return nil, within("fleet "+strconv.Quote(name), err)
+	}
+	f.cleanup = runtime.AddCleanup(f, (*shmFile).close, f.roster.file)
+	return f, nil
+}
+
+// Local returns a fleet in this process's own memory, with this process as its
+// only member, on every system. It runs the same code as a shared fleet.
+func Local(name string, opts Options) (*Fleet, error) {
+	f, err := newFleet(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	f.node = max(opts.Node, 1)
+	return f, nil
+}
+
+// Observe returns a read-only view of the shared fleet name. It joins nothing,
+// needs no geometry, and maps everything read-only: what writes fails with
+// [ErrReadOnly]. It fails with [ErrNotExist] if there is no such fleet.
+func Observe(name string) (*Fleet, error) {
+	f, err := newFleet(name, Options{Size: 1})
+	if err != nil {
+		return nil, err
+	}
+	f.readOnly = true
+	if f.roster, err = openRoster(name, false); err != nil {
+		return nil, within("fleet "+strconv.Quote(name), err)
+	}
+	f.cleanup = runtime.AddCleanup(f, (*shmFile).close, f.roster.file)
+	return f, nil
+}
+
+func newFleet(name string, opts Options) (*Fleet, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if opts.Size < 1 || opts.Size > maxMembers {
+		return nil, &contextError{"fleet " + strconv.Quote(name) + ": expected size " + itoa(opts.Size) + ", want 1 to " + itoa(maxMembers), ErrSize}
+	}
+	for kind, g := range opts.Rings {
+		if kind == kindRoster {
+			return nil, &contextError{"options: kind 0 is reserved", ErrKind}
+		}
+		if !g.orDefault().valid(kind) {
+			return nil, within(ringPlace(name, kind), badGeometry(g))
+		}
+	}
+	return &Fleet{name: name, opts: opts, rings: map[uint8]*Ring{}, types: map[uint8]reflect.Type{}}, nil
+}
+
+// checkName keeps fleet names to what is harmless in a file name.
+func checkName(name string) error {
+	ok := len(name) >= 1 && len(name) <= maxFleetName
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = letter || i > 0 && (c == '.' || c == '_' || c == '-')
+	}
+	if !ok {
+		return &contextError{"bad fleet name " + strconv.QuoteToASCII(name[:min(len(name), 80)]) + ": want 1 to 64 letters, digits, '.', '_', '-', with a letter or digit in front", ErrName}
+	}
+	if n := len(segmentName(name, 255)); n > maxSegmentName {
+		return &contextError{"fleet name " + strconv.Quote(name) + " is " + itoa(n-maxSegmentName) + " bytes too long for this system", ErrName}
+	}
+	return nil
+}
+
+// segmentName returns the name of a segment, without the leading slash of
+// shm_open: orbit-{fleet}-{kind}-{uid}.
+func segmentName(fleet string, kind uint8) string {
+	return "orbit-" + fleet + "-" + itoa(int(kind)) + "-" + itoa(userID())
+}
+
+// parseSegmentName is segmentName backwards, for this user's segments. It
+// reads from the right: a fleet's name may hold dashes and digits.
+func parseSegmentName(s string) (fleet string, kind uint8, ok bool) {
+	s, ok = strings.CutPrefix(s, "orbit-")
+	if !ok {
+		return "", 0, false
+	}
+	s, ok = strings.CutSuffix(s, "-"+itoa(userID()))
+	i := strings.LastIndexByte(s, '-')
+	if !ok || i < 0 {
+		return "", 0, false
+	}
+	k, err := strconv.ParseUint(s[i+1:], 10, 8)
+	if err != nil || checkName(s[:i]) != nil || segmentName(s[:i], uint8(k)) != "orbit-"+s+"-"+itoa(userID()) {
+		return "", 0, false
+	}
+	return s[:i], uint8(k), true
+}
+
+// Name returns the fleet's name.
+func (f *Fleet) Name() string { return f.name }
+
+// Node returns this member's node id: 1 to 65535, unique among live members.
+// It is 0 for an observer.
+func (f *Fleet) Node() uint16 { return f.node }
+
+// Size returns the expected size the fleet was joined with.
+func (f *Fleet) Size() int { return f.opts.Size }
+
+// Shared tells whether the fleet is in shared memory.
+func (f *Fleet) Shared() bool { return f.roster != nil }
+
+// Close leaves the fleet. Operations under way in other goroutines end with
+// their result or with [ErrClosed]; those that wait are woken. What was
+// published stays. Closing again does nothing.
+func (f *Fleet) Close() error {
+	f.mu.Lock()
+	closers := f.closers
+	f.closers = nil
+	closing := !f.closed
+	f.closed = true
+	f.mu.Unlock()
+	if !closing {
+		return nil
+	}
+	for _, c := range slices.Backward(closers) {
+		c()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	drained := true
+	for _, r := range f.rings {
+		r.shut(gateClosed)
+		drained = r.drain() && drained
+	}
+	if f.roster != nil {
+		f.cleanup.Stop()
+		f.roster.leave(f, drained)
+	}
+	for _, r := range f.rings {
+		if r.mem.shared {
+			r.mem.detach()
+		}
+	}
+	return nil
+}
+
+// atClose has c called at the beginning of Close. It fails if that has begun.
+func (f *Fleet) atClose(c func()) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return ErrClosed
+	}
+	f.closers = append(f.closers, c)
+	return nil
+}
+
+// Ring returns the ring of a user kind, from 1 to 199, which begins to exist
+// with the first member that asks for it. Its geometry is the one in
+// [Options.Rings], or [DefaultGeometry]. An observer gets any ring that
+// exists, of any kind, with the geometry it has.
+func (f *Fleet) Ring(kind uint8) (*Ring, error) {
+	if !f.readOnly {
+		if err := checkKind(kind); err != nil {
+			return nil, within("fleet "+strconv.Quote(f.name), err)
+		}
+	}
+	return f.open(kind, f.geometry(kind, DefaultGeometry), 0)
+}
+
+// geometry returns the geometry of a kind: the options' before the declared.
+func (f *Fleet) geometry(kind uint8, declared Geometry) Geometry {
+	if own, ok := f.opts.Rings[kind]; ok {
+		return own.orDefault()
+	}
+	return declared.orDefault()
+}
+
+func checkKind(kind uint8) error {
+	if kind == kindRoster || kind >= firstKept {
+		return &contextError{"kind " + itoa(int(kind)) + " is reserved: want 1 to " + itoa(int(firstKept-1)), ErrKind}
+	}
+	return nil
+}
+
+func badGeometry(g Geometry) error {
+	return &contextError{"impossible geometry: " + g.String() + ", want a power of two up to 2^30 slots of at most " + itoa(MaxPayload) + " bytes", ErrGeometry}
+}
+
+// open returns the ring of a kind from the registry, or attaches to its
+// segment, or creates it with this geometry and a table of tableLen bytes.
+func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, ErrClosed
+	}
+	if !g.valid(kind) && !f.readOnly {
+		return nil, within(ringPlace(f.name, kind), badGeometry(g))
+	}
+	want := layout(kind, g, tableLen)
+	want.created = clockNow()
+	r := f.rings[kind]
+	if r == nil {
+		mem, h, err := f.attach(want)
+		if err != nil {
+			return nil, within(ringPlace(f.name, kind), err)
+		}
+		r = newRing(f, mem, h)
+		if mem.shared {
+			// Every operation keeps its ring alive, so this is when nobody can
+			// touch the memory any more.
+			runtime.AddCleanup(r, func(b block) { b.unmap() }, mem)
+		}
+		f.rings[kind] = r
+	}
+	if err := sameGeometry(r.header, want); err != nil && !f.readOnly {
+		return nil, within(r.place(), err)
+	}
+	return r, nil
+}
+
+func sameGeometry(found, want segmentHeader) error {
+	if found.geometry() != want.geometry() || found.tableLen != want.tableLen {
+		return &contextError{"the fleet has " + found.geometry().String() + ", this process wants " + want.geometry().String(), ErrGeometry}
+	}
+	return nil
+}
+
+// attach returns the memory of a ring: this process's own, or the fleet's.
+func (f *Fleet) attach(want segmentHeader) (block, segmentHeader, error) {
+	if f.roster == nil {
+		mem := localBlock(want.size)
+		formatRing(mem, &want, 0)
+		return mem, want, nil
+	}
+	want.instance = f.roster.header.instance
+	mem, h, file, err := openSegment(segmentName(f.name, want.kind), want, !f.readOnly, func(mem block) {
+		formatRing(mem, &want, 0)
+	})
+	if err != nil {
+		return block{}, h, err
+	}
+	file.close() // the mapping stays
+	if h.instance != want.instance {
+		mem.unmap()
+		return block{}, h, foreign("left over from another incarnation of the fleet; stop the fleet and remove it")
+	}
+	return mem, h, nil
+}
+
+// openSegment attaches to a segment after full validation, or creates it if it
+// may. Many processes may try at once: one creates, the others attach.
+func openSegment(name string, want segmentHeader, write bool, fill func(block)) (mem block, h segmentHeader, file *shmFile, err error) {
+	for range maxAttempts {
+		file, err = shmOpen(name, write)
+		if err == ErrNotExist && write {
+			if err = shmCreate(name, &want, fill); err == nil || err == errExists {
+				continue
+			}
+		}
+		if err != nil {
+			return block{}, h, nil, err
+		}
+		if mem, h, err = file.attach(want.kind, write); err != nil {
+			file.close()
+		}
+		return mem, h, file, err
+	}
+	return block{}, h, nil, &contextError{"removed as often as it was created", ErrBusy}
+}
+
+// attach validates an open segment on a private copy of its header, and maps
+// it only then.
+func (f *shmFile) attach(kind uint8, write bool) (block, segmentHeader, error) {
+	var page [headerSize]byte
+	n, err := f.readHeader(page[:])
+	if err != nil {
+		return block{}, segmentHeader{}, &contextError{"cannot read the header", err}
+	}
+	h, err := decodeHeader(page[:n], f.size)
+	if err != nil {
+		return block{}, h, err
+	}
+	if h.kind != kind {
+		return block{}, h, foreign("a segment of kind " + itoa(int(h.kind)) + " under the name of kind " + itoa(int(kind)))
+	}
+	mem, err := f.mapSegment(h.size, write)
+	return mem, h, err
+}
+
+// Kinds returns the kinds of the rings that exist in the fleet, in order. Of a
+// process-local fleet those are the ones in use. Segments that are not sound
+// are listed too: [Fleet.Ring] says what is wrong with them.
+func (f *Fleet) Kinds() ([]uint8, error) {
+	var kinds []uint8
+	if f.roster == nil {
+		f.mu.Lock()
+		for k := range f.rings {
+			kinds = append(kinds, k)
+		}
+		f.mu.Unlock()
+	} else {
+		names, err := shmList("orbit-" + f.name + "-")
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range names {
+			if fleet, kind, ok := parseSegmentName(s); ok && fleet == f.name && kind != kindRoster {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	slices.Sort(kinds)
+	return kinds, nil
+}
+
+// Fleets returns the names of this user's fleets that have anything in shared
+// memory, in order, whether or not a member lives. On macOS, which cannot list
+// shared memory, the error matches [errors.ErrUnsupported].
+func Fleets() ([]string, error) {
+	names, err := shmList("orbit-")
+	if err != nil {
+		return nil, err
+	}
+	var fleets []string
+	for _, s := range names {
+		if fleet, _, ok := parseSegmentName(s); ok {
+			fleets = append(fleets, fleet)
+		}
+	}
+	slices.Sort(fleets)
+	return slices.Compact(fleets), nil
+}
+
+// Remove deletes the segments of the fleet name, if no member lives: otherwise
+// it fails with [ErrInUse] and names one. Objects that are not plain files of
+// this user alone are left where they are, with an error. Observers keep what
+// they have mapped.
+func Remove(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := removeFleet(name)
+	return within("fleet "+strconv.Quote(name), err)
+}
+
+func removeFleet(name string) error {
+	ro, err := openRoster(name, true)
+	if err == nil {
+		defer ro.file.close()
+		defer ro.mem.unmap()
+		// The lock keeps joiners out until the roster, unlinked last, is gone:
+		// none can end up in rings that are about to lose their names.
+		ok, err := ro.file.lockFleet(maxMembers, ro.mark)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return &contextError{"in use" + ro.someMember(), ErrInUse}
+		}
+	} else if !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	kinds, err := segmentKinds(name)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, kind := range kinds {
+		if err := removeSegment(segmentName(name, kind)); err != nil && !errors.Is(err, ErrNotExist) {
+			failed = errors.Join(failed, within(ringPlace(name, kind), err))
+		}
+	}
+	if failed == nil && len(kinds) == 0 && ro == nil {
+		return ErrNotExist
+	}
+	return failed
+}
+
+// segmentKinds lists the kinds of a fleet's segments with the roster last. A
+// system that cannot list is asked for every kind.
+func segmentKinds(name string) (kinds []uint8, err error) {
+	names, err := shmList("orbit-" + name + "-")
+	if errors.Is(err, errors.ErrUnsupported) {
+		for kind := range 255 {
+			kinds = append(kinds, uint8(255-kind))
+		}
+		return append(kinds, kindRoster), nil
+	}
+	for _, s := range names {
+		if fleet, kind, ok := parseSegmentName(s); ok && fleet == name {
+			kinds = append(kinds, kind)
+		}
+	}
+	slices.Sort(kinds)
+	slices.Reverse(kinds)
+	return kinds, err
+}
+
+func removeSegment(name string) error {
+	file, err := shmOpen(name, false)
+	if err != nil {
+		return err
+	}
+	file.close()
+	return shmUnlink(name)
+}
+
+// ---- Members ----
+
+// A roster is the segment of kind 0: the seats of the fleet's members. A seat
+// is one cache line:
+//
+//	state u64  turn << 1 | taken
+//	pid u64 | node u64 | since u64 | mark u64
+//
+// A seat belongs to whoever holds its lock, which the kernel drops when the
+// holder dies. The turn grows with every holder, so that seat and turn, the
+// owner in a slot's state word, name one member only; the 12 bits of it that
+// count come round after 4096 holders of a seat, and an owner as old as that
+// is at worst taken for a live one: its slot is stepped round, not shared.
+type roster struct {
+	header segmentHeader
+	mem    block
+
+	mu   sync.RWMutex // held to write when the file is closed
+	file *shmFile
+	left bool
+}
+
+const (
+	seatTaken = 1
+	seatPID   = 8
+	seatNode  = 16
+	seatSince = 24
+	seatMark  = 32
+	turnMask  = 1<<turnBits - 1
+)
+
+func (ro *roster) seat(i, off int) *uint64 { return ro.mem.word(ro.header.table + i*seatSize + off) }
+func (ro *roster) mark(i int) *uint64      { return ro.seat(i, seatMark) }
+
+// nodeMark is the mark of a node id, on systems that need one.
+func (ro *roster) nodeMark(n uint16) *uint64 {
+	if nodeTableLen == 0 {
+		return nil
+	}
+	return ro.mem.word(ro.header.table + rosterLen + int(n)*wordSize)
+}
+
+func openRoster(name string, write bool) (*roster, error) {
+	want := layout(kindRoster, Geometry{}, rosterLen+nodeTableLen)
+	file, err := shmOpen(segmentName(name, kindRoster), write)
+	if err != nil {
+		return nil, err
+	}
+	mem, h, err := file.attach(kindRoster, write)
+	if err == nil && h.tableLen != want.tableLen {
+		mem.unmap()
+		err = foreign("a roster of " + itoa(h.tableLen) + " bytes, want " + itoa(want.tableLen))
+	}
+	if err != nil {
+		file.close()
+		return nil, err
+	}
+	ro := &roster{header: h, mem: mem, file: file}
+	runtime.AddCleanup(ro, func(b block) { b.unmap() }, mem)
+	return ro, nil
+}
+
+// join opens or creates the roster and takes a seat in it.
+func (f *Fleet) join() (err error) {
+	name := segmentName(f.name, kindRoster)
+	var wait backoff
+	for {
+		ro, err := openRoster(f.name, true)
+		if err == ErrNotExist {
+			h := layout(kindRoster, Geometry{}, rosterLen+nodeTableLen)
+			h.created = clockNow()
+			h.instance = newInstance()
+			err = shmCreate(name, &h, func(mem block) { formatRing(mem, &h, 0) })
+			if err == nil || err == errExists {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		err = ro.admit(f)
+		if err == nil {
+			f.roster = ro
+			return nil
+		}
+		gone := !ro.file.linked()
+		ro.file.close()
+		// A fleet being removed has no free seat for a moment, and then no name.
+		if !gone && !errors.Is(err, ErrFull) || !wait.pause(time.Second) {
+			return err
+		}
+	}
+}
+
+// newInstance names an incarnation of a fleet. Two of them must differ, no more.
+func newInstance() uint64 {
+	x := uint64(time.Now().UnixNano()) ^ uint64(processID())<<40
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31 | 1
+}
+
+// admit takes a seat and a node id for f.
+func (ro *roster) admit(f *Fleet) (err error) {
+	defer ro.catchFault(enterGuard(), &err)
+	i, err := ro.takeSeat()
+	if err != nil {
+		return err
+	}
+	// Whoever removes the fleet holds all seats, so from here on the roster
+	// keeps its name, if it still has it.
+	if !ro.file.linked() {
+		return ErrFull
+	}
+	node, err := ro.takeNode(f.opts.Node, i)
+	if err != nil {
+		ro.file.unlockSeat(i, ro.mark(i))
+		return err
+	}
+	turn := (atomic.LoadUint64(ro.seat(i, 0))>>1 + 1) & turnMask
+	atomic.StoreUint64(ro.seat(i, seatPID), uint64(processID()))
+	atomic.StoreUint64(ro.seat(i, seatNode), uint64(node))
+	atomic.StoreUint64(ro.seat(i, seatSince), uint64(clockNow()))
+	atomic.StoreUint64(ro.seat(i, 0), turn<<1|seatTaken)
+	f.node = node
+	f.owner = uint64(i)<<turnBits | turn
+	return nil
+}
+
+// takeSeat locks a free seat: one that was given up if there is any, otherwise
+// one whose holder died in it.
+func (ro *roster) takeSeat() (int, error) {
+	for _, taken := range [...]uint64{0, seatTaken} {
+		for i := range maxMembers {
+			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
+				continue
+			}
+			if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {
+				return i, within("cannot lock a seat", err)
+			}
+		}
+	}
+	return 0, &contextError{"full: " + itoa(maxMembers) + " live members", ErrFull}
+}
+
+// takeNode locks the wanted node id, or any if none is wanted.
+func (ro *roster) takeNode(want uint16, seat int) (uint16, error) {
+	if want != 0 {
+		ok, err := ro.file.lockNode(want, ro.nodeMark(want))
+		if err == nil && !ok {
+			err = &contextError{"node " + itoa(int(want)) + " is taken" + ro.holderOf(want), ErrNode}
+		}
+		return want, err
+	}
+	for n := seat + 1; n < maxNodes; n++ {
+		if ok, err := ro.file.lockNode(uint16(n), ro.nodeMark(uint16(n))); ok || err != nil {
+			return uint16(n), err
+		}
+	}
+	return 0, &contextError{"no free node id above " + itoa(seat), ErrNode}
+}
+
+func (ro *roster) holderOf(node uint16) string {
+	for m := range ro.members(nil) {
+		if m.Node == node {
+			return " by process " + itoa(m.PID)
+		}
+	}
+	return ""
+}
+
+func (ro *roster) someMember() string {
+	for m := range ro.members(nil) {
+		return ": node " + itoa(int(m.Node)) + " lives in process " + itoa(m.PID)
+	}
+	return ""
+}
+
+// memberAlive asks the kernel whether a member holds its seat. Doubt counts as
+// life: a slot taken from a live writer would be a torn frame.
+func (f *Fleet) memberAlive(owner uint64) bool {
+	if f.roster == nil || owner == f.owner && !f.readOnly {
+		return true
+	}
+	return f.roster.alive(int(owner>>turnBits), owner&turnMask)
+}
+
+func (ro *roster) alive(seat int, turn uint64) bool {
+	if atomic.LoadUint64(ro.seat(seat, 0)) != turn<<1|seatTaken {
+		return false
+	}
+	held := ro.held(seat)
+	// A holder of that turn who died may have been followed meanwhile.
+	return held && atomic.LoadUint64(ro.seat(seat, 0)) == turn<<1|seatTaken
+}
+
+func (ro *roster) held(seat int) bool {
+	ro.mu.RLock()
+	defer ro.mu.RUnlock()
+	if ro.left {
+		return true
+	}
+	held, err := ro.file.seatHeld(seat, ro.mark(seat))
+	return held || err != nil
+}
+
+// leave gives up the seat of f. If one of its own writes is still unfinished
+// the lock is kept until the process ends.
+func (ro *roster) leave(f *Fleet, drained bool) {
+	ro.mu.Lock()
+	defer ro.mu.Unlock()
+	ro.left = true
+	if !drained {
+		return
+	}
+	if !f.readOnly {
+		var err error
+		func() {
+			defer ro.catchFault(enterGuard(), &err)
+			i := int(f.owner >> turnBits)
+			atomic.StoreUint64(ro.seat(i, 0), f.owner&turnMask<<1)
+			ro.file.unlockSeat(i, ro.mark(i))
+		}()
+	}
+	ro.file.close()
+}
+
+// A Member is a process that holds a seat in the fleet.
+type Member struct {
+	Node  uint16
+	PID   int       // as the member sees itself: another PID namespace has other numbers
+	Since time.Time // when it joined
+}
+
+// Members returns who is in the fleet now, by seat. That a member is listed is
+// the kernel's word: its handle is open in a living process, which may be
+// stopped or hang all the same. It costs a system call per member.
+func (f *Fleet) Members() ([]Member, error) {
+	f.mu.Lock()
+	closed := f.closed
+	f.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if f.roster == nil {
+		return []Member{{Node: f.node, PID: processID(), Since: localStart}}, nil
+	}
+	var err error
+	list := f.listMembers(&err)
+	return list, err
+}
+
+var localStart = time.Now()
+
+func (f *Fleet) listMembers(err *error) (list []Member) {
+	defer f.roster.catchFault(enterGuard(), err)
+	for m := range f.roster.members(f) {
+		list = append(list, m)
+	}
+	return list
+}
+
+// members yields the live members. Given a member's own handle, it also tidies
+// up the seats of the dead, so that nobody has to ask for them again.
+func (ro *roster) members(self *Fleet) iter.Seq[Member] {
+	return func(yield func(Member) bool) {
+		for i := range maxMembers {
+			st := atomic.LoadUint64(ro.seat(i, 0))
+			if st&seatTaken == 0 {
+				continue
+			}
+			own := self != nil && !self.readOnly && uint64(i) == self.owner>>turnBits
+			if !own && !ro.held(i) {
+				if self != nil && !self.readOnly {
+					ro.bury(i, st)
+				}
+				continue
+			}
+			age := clockNow() - int64(atomic.LoadUint64(ro.seat(i, seatSince)))
+			if !yield(Member{
+				Node:  uint16(atomic.LoadUint64(ro.seat(i, seatNode))),
+				PID:   int(int32(atomic.LoadUint64(ro.seat(i, seatPID)))),
+				Since: time.Now().Add(-time.Duration(age)),
+			}) {
+				return
+			}
+		}
+	}
+}
+
+// bury marks the seat of a dead member as free. Holding its lock, nobody else
+// can be in it.
+func (ro *roster) bury(i int, st uint64) {
+	ro.mu.RLock()
+	defer ro.mu.RUnlock()
+	if ro.left {
+		return
+	}
+	if ok, _ := ro.file.lockSeat(i, ro.mark(i)); ok {
+		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, st&^seatTaken)
+		ro.file.unlockSeat(i, ro.mark(i))
+	}
+}
+
+// ---- Faults ----
+
+// A segment that another process truncates makes the next access a bus error,
+// which kills a Go process unless the goroutine asked for a panic instead.
+// Operations on shared memory ask for that, and turn it into ErrDamaged:
+//
+//	defer r.catchFault(enterGuard(), &err)
+
+// enterGuard asks for panics on bad memory, and returns what was set before.
+func enterGuard() bool { return debug.SetPanicOnFault(true) }
+
+func (r *Ring) catchFault(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	if p := recover(); p != nil {
+		r.fleet.explain(p, r, err)
+	}
+}
+
+func (ro *roster) catchFault(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	if p := recover(); p != nil {
+		if !faultIn(p, &ro.mem) {
+			panic(p)
+		}
+		*err = &contextError{"the roster was truncated while in use", ErrDamaged}
+	}
+}
+
+// explain turns a fault in the fleet's memory into an error and shuts the
+// ring. Any other panic goes on.
+func (f *Fleet) explain(p any, r *Ring, err *error) {
+	if !faultIn(p, &r.mem) && (f.roster == nil || !faultIn(p, &f.roster.mem)) {
+		panic(p)
+	}
+	r.shut(gateDamaged)
+	*err = r.gateError()
+}
+
+func faultIn(p any, b *block) bool {
+	fault, ok := p.(interface{ Addr() uintptr })
+	return ok && b.contains(fault.Addr())
+}
+
+// damage says what became of a segment that faulted.
+func (f *Fleet) damage(h segmentHeader) error {
+	text := "the segment is gone"
+	if size, ok := shmSize(segmentName(f.name, h.kind)); ok {
+		text = "truncated while in use: " + strconv.FormatInt(size, 10) + " bytes now, was " + itoa(h.size)
+	}
+	return within(ringPlace(f.name, h.kind), &contextError{text, ErrDamaged})
+}
+
+// ---- Types ----
+
+// Typed is a type that names a ring: it declares the kind of its frames, from
+// 1 to 199, the same in every process. Declare the method on the value, not on
+// the pointer.
+type Typed interface{ OrbitKind() uint8 }
+
+// Shaped is a [Typed] that also declares its ring's geometry. For a type bound
+// by [Bind] a zero PayloadLimit means the size of the type.
+type Shaped interface {
+	Typed
+	OrbitGeometry() Geometry
+}
+
+// RingOf returns the ring of type T for payloads of bytes. Two types that
+// claim one kind, in this process or another, fail with [ErrType].
+func RingOf[T Typed](f *Fleet) (*Ring, error) {
+	t, kind, g, err := typeOf[T](f)
+	if err != nil {
+		return nil, err
+	}
+	return f.bind(t, kind, g.orDefault())
+}
+
+// typeOf asks T what it declares.
+func typeOf[T Typed](f *Fleet) (t reflect.Type, kind uint8, g Geometry, err error) {
+	t = reflect.TypeFor[T]()
+	if k := t.Kind(); k == reflect.Interface || k == reflect.Pointer {
+		return t, 0, g, &contextError{"type " + t.String() + " is a " + k.String() + ": bind the value type", ErrType}
+	}
+	var zero T
+	kind = zero.OrbitKind()
+	if err := checkKind(kind); err != nil {
+		return t, kind, g, within("type "+t.String(), err)
+	}
+	if s, ok := any(zero).(Shaped); ok {
+		g = s.OrbitGeometry()
+	}
+	if own, ok := f.opts.Rings[kind]; ok {
+		g = own
+	}
+	return t, kind, g, nil
+}
+
+// bind opens the ring of a type and writes the type's fingerprint into it, or
+// compares.
+func (f *Fleet) bind(t reflect.Type, kind uint8, g Geometry) (r *Ring, err error) {
+	f.mu.Lock()
+	bound := f.types[kind]
+	f.mu.Unlock()
+	if bound != nil && bound != t {
+		return nil, within(ringPlace(f.name, kind), &contextError{"bound to type " + bound.String() + ", not " + t.String(), ErrType})
+	}
+	r, err = f.open(kind, g, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.bindType(t); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.types[kind] = t
+	f.mu.Unlock()
+	return r, nil
+}
+
+func (r *Ring) bindType(t reflect.Type) (err error) {
+	defer r.catchFault(enterGuard(), &err)
+	print := fingerprint(t)
+	word := r.mem.word(offFingerprint)
+	if !r.fleet.readOnly && atomic.CompareAndSwapUint64(word, 0, print) {
+		return nil
+	}
+	if found := atomic.LoadUint64(word); found != print && found != 0 {
+		return r.fail(ErrType, "a sibling bound another type or layout to this kind (0x"+strconv.FormatUint(found, 16)+"), not "+t.String()+" (0x"+strconv.FormatUint(print, 16)+")")
+	}
+	return nil
+}
+
+// fingerprint sums up a type's name and layout.
+func fingerprint(t reflect.Type) uint64 {
+	return checksum(appendLayout([]byte(t.Name()), t, 0)) | 1
+}
+
+func appendLayout(b []byte, t reflect.Type, depth int) []byte {
+	b = append(b, ' ')
+	b = append(b, t.Kind().String()...)
+	b = strconv.AppendUint(b, uint64(t.Size()), 10)
+	switch {
+	case depth > 16: // a type that holds itself
+	case t.Kind() == reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			b = append(append(b, ' '), f.Name...)
+			b = strconv.AppendUint(append(b, '@'), uint64(f.Offset), 10)
+			b = appendLayout(b, f.Type, depth+1)
+		}
+	case t.Kind() == reflect.Array, t.Kind() == reflect.Slice, t.Kind() == reflect.Pointer:
+		b = appendLayout(b, t.Elem(), depth+1)
+	}
+	return b
+}
+
+// An Orbital stores and loads values of a small type of fixed layout: no
+// pointers, strings, slices, maps or interfaces in it. The newest value is one
+// load away for every process. It is safe for concurrent use.
+type Orbital[T Typed] struct {
+	ring *Ring
+	pads []span
+}
+
+// span is a run of bytes in a value.
+type span struct{ off, len uintptr }
+
+// Bind returns the Orbital of type T in the fleet. It fails with [ErrType] if
+// T is not of fixed layout, naming the field, or if the kind is another type's
+// or has another layout for a sibling; and as [Fleet.Ring]. Without a declared
+// geometry the ring has 1024 slots of the size of T.
+func Bind[T Typed](f *Fleet) (*Orbital[T], error) {
+	t, kind, g, err := typeOf[T](f)
+	if err != nil {
+		return nil, err
+	}
+	var pads []span
+	if err := fixedLayout(t, "", 0, &pads); err != nil {
+		return nil, within("type "+t.String(), err)
+	}
+	if g.Capacity == 0 {
+		g.Capacity = DefaultGeometry.Capacity
+	}
+	if g.PayloadLimit == 0 {
+		g.PayloadLimit = int(t.Size())
+	}
+	if g.PayloadLimit < int(t.Size()) {
+		return nil, within("type "+t.String(), sizeError("value", int(t.Size()), g.PayloadLimit))
+	}
+	r, err := f.bind(t, kind, g)
+	if err != nil {
+		return nil, err
+	}
+	return &Orbital[T]{ring: r, pads: pads}, nil
+}
+
+// fixedLayout checks that t holds no pointers and collects the spans of
+// padding in it: what lies there is left over from other values.
+func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error {
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
+		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
+		return nil
+	case reflect.Array:
+		for i := range t.Len() {
+			if err := fixedLayout(t.Elem(), path+"["+itoa(i)+"]", base+uintptr(i)*t.Elem().Size(), pads); err != nil {
+				return err
+			}
+			if len(*pads) == 0 {
+				break // one element without padding speaks for all
+			}
+		}
+		return nil
+	case reflect.Struct:
+		end := uintptr(0)
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if f.Name == "_" {
+				continue // the compiler need not copy it: padding
+			}
+			addSpan(pads, base+end, f.Offset-end)
+			if err := fixedLayout(f.Type, path+"."+f.Name, base+f.Offset, pads); err != nil {
+				return err
+			}
+			end = f.Offset + f.Type.Size()
+		}
+		addSpan(pads, base+end, t.Size()-end)
+		return nil
+	}
+	what := "it is a " + t.Kind().String()
+	if path != "" {
+		what = "field " + strings.TrimPrefix(path, ".") + " is a " + t.Kind().String()
+	}
+	return &contextError{what + ", which holds a pointer: only values of fixed layout can be shared", ErrType}
+}
+
+func addSpan(pads *[]span, off, n uintptr) {
+	if n > 0 {
+		*pads = append(*pads, span{off, n})
+	}
+}
+
+// Ring returns the ring under the Orbital, for cursors and statistics.
+func (o *Orbital[T]) Ring() *Ring { return o.ring }
+
+// Store publishes v as the newest value and returns its id. It costs as much
+// as [Ring.Publish], fails as that does, and does not allocate.
+func (o *Orbital[T]) Store(v T) (NetID64, error) {
+	r := o.ring
+	if r.room < 0 {
+		return 0, r.refuse(0)
+	}
+	for _, p := range o.pads {
+		clear(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(&v), p.off)), p.len))
+	}
+	if r.unsafely {
+		return o.store(&v)
+	}
+	return o.guardedStore(&v)
+}
+
+func (o *Orbital[T]) guardedStore(v *T) (id NetID64, err error) {
+	defer o.ring.catchFault(enterGuard(), &err)
+	return o.store(v)
+}
+
+func (o *Orbital[T]) store(v *T) (NetID64, error) {
+	r := o.ring
+	for range maxAttempts {
+		c, err := r.claim()
+		if err != nil {
+			return 0, err
+		}
+		s := r.slot(c)
+		putWord(s, offMeta, r.stamp|uint64(unsafe.Sizeof(*v)))
+		putWord(s, offVersion, 0)
+		putValue(s, v)
+		if r.commit(s, c) {
+			r.notify()
+			runtime.KeepAlive(r)
+			return r.id(c), nil
+		}
+	}
+	return 0, r.fail(ErrBusy, "lapped at every attempt")
+}
+
+// Load returns the newest value and its id, which tells the node that stored
+// it. It fails as [Ring.Newest], and does not allocate.
+func (o *Orbital[T]) Load() (v T, id NetID64, err error) {
+	if o.ring.unsafely {
+		id, err = o.load(&v)
+		return
+	}
+	return o.guardedLoad()
+}
+
+func (o *Orbital[T]) guardedLoad() (v T, id NetID64, err error) {
+	defer o.ring.catchFault(enterGuard(), &err)
+	id, err = o.load(&v)
+	return
+}
+
+func (o *Orbital[T]) load(v *T) (NetID64, error) {
+	for range maxAttempts {
+		s, st, err := o.ring.findNewest()
+		if err != nil {
+			return 0, err
+		}
+		if id, err := o.copyValue(v, s, st); err != errChanged {
+			return id, err
+		}
+	}
+	return 0, o.ring.fail(ErrBusy, "overwritten at every attempt")
+}
+
+// copyValue is copyFrame for a value.
+func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (NetID64, error) {
+	r := o.ring
+	meta := getWord(s, offMeta)
+	getValue(v, s)
+	if atomic.LoadUint64((*uint64)(s)) != st {
+		return 0, errChanged
+	}
+	if uintptr(uint32(meta)) != unsafe.Sizeof(*v) {
+		return 0, r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
+	}
+	if r.gate.Load() != gateOpen {
+		return 0, r.gateError()
+	}
+	return r.idOf(meta, st), nil
+}
+
+// LoadID returns the value named id. It fails as [Ring.Read].
+func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
+	r := o.ring
+	if id.Kind() != r.header.kind {
+		return v, r.otherRing(id)
+	}
+	defer r.catchFault(enterGuard(), &err)
+	found, err := o.loadAt(&v, r.resolve(id.Counter()))
+	if err == nil && found != id {
+		err = ErrHole
+	}
+	return v, err
+}
+
+func (o *Orbital[T]) loadAt(v *T, counter uint64) (NetID64, error) {
+	for range maxAttempts {
+		s, st, err := o.ring.look(counter)
+		if err != nil {
+			return 0, err
+		}
+		if id, err := o.copyValue(v, s, st); err != errChanged {
+			return id, err
+		}
+	}
+	return 0, ErrOverwritten
+}
+
+// Recent iterates over the values still held, from the newest to the oldest,
+// with their ids. It passes over what cannot be read.
+func (o *Orbital[T]) Recent() iter.Seq2[NetID64, T] {
+	return func(yield func(NetID64, T) bool) {
+		head := o.ring.Head()
+		for c := head - 1; head-c <= uint64(o.ring.header.capacity); c-- {
+			v, id, err := o.at(c)
+			if err == ErrOverwritten {
+				return
+			}
+			if err == nil && !yield(id, v) {
+				return
+			}
+		}
+	}
+}
+
+func (o *Orbital[T]) at(counter uint64) (v T, id NetID64, err error) {
+	defer o.ring.catchFault(enterGuard(), &err)
+	id, err = o.loadAt(&v, counter)
+	return
+}
+
+// LoadNode returns the newest value that a node stored and that is still held.
+// It costs time in proportion to how many values lie above it.
+func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
+	for id, v := range o.Recent() {
+		if id.Node() == node {
+			return v, id, nil
+		}
+	}
+	return v, 0, ErrNoFrame
+}
+
+// putValue writes a value as the payload of a slot that this member owns.
+//
+//go:norace
+func putValue[T any](s unsafe.Pointer, v *T) {
+	to := unsafe.Add(s, offPayload)
+	if totalOrder {
+		*(*T)(to) = *v
+	} else {
+		storeWords(to, unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)))
+	}
+}
+
+// getValue reads the payload of a slot whose ring has room for a T.
+//
+//go:norace
+func getValue[T any](v *T, s unsafe.Pointer) {
+	from := unsafe.Add(s, offPayload)
+	if totalOrder {
+		*v = *(*T)(from)
+	} else {
+		loadWords(unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)), from)
+	}
+}
+
+// nativeWord and putNative carry words between shared memory and bytes in the
+// machine's own order.
+func nativeWord(b []byte) uint64   { return *(*uint64)(unsafe.Pointer(unsafe.SliceData(b[:8]))) }
+func putNative(b []byte, w uint64) { *(*uint64)(unsafe.Pointer(unsafe.SliceData(b[:8]))) = w }

@@ -1,0 +1,1362 @@
+package orbit
+
+import (
+	"context"
+	"iter"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// A slot is one state word, two words about the frame, and the payload:
+//
+//	state u64 | meta u64 | version u64 | payload
+//
+// meta is node:16 | kind:8 | zero:8 | length:32. The id is not stored: it is
+// the ring's kind, the node, and the counter that the state names.
+//
+// The state word says everything about a slot at once:
+//
+//	63                     24 23                2 1     0
+//	+------------------------+-------------------+-------+
+//	|      counter : 40      |     owner : 22    | phase |
+//	+------------------------+-------------------+-------+
+//
+//	skipped(c)    counter c carries no frame; the slot is free
+//	done(c)       frame c is committed; the slot is free to be lapped
+//	writing(c,o)  member o owns the slot and is writing frame c
+//	busy(c,o)     counter c was passed by: o still owns the slot for an older frame
+//
+// The legal transitions, each one compare-and-swap, with c < h:
+//
+//	skipped(c), done(c)            -> writing(h,me)   claim
+//	skipped(c), done(c)            -> skipped(h)      mint
+//	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner
+//	writing(c,o), busy(c,o), o dead -> writing(h,me)  claim: the dead do not write again
+//	writing(c,me)                  -> done(c)         commit
+//	busy(h,me)                     -> skipped(h)      lapped: let the slot go
+//
+// Only a slot's owner writes its other words, and nobody owns a slot another
+// live member owns: that is why no frame is ever torn (a reader that overlaps
+// a later owner sees the state word change).
+//
+// Invariant of the head: head > c implies that the state of slot(c) names c or
+// a later counter. A claimant marks the slot before it raises the head, so no
+// crash can leave a counter that nobody can explain.
+const (
+	phaseSkipped = 0
+	phaseDone    = 1
+	phaseWriting = 2
+	phaseBusy    = 3
+
+	heldBit      = 2 // set in the phases in which a member owns the slot
+	phaseMask    = 3
+	ownerShift   = 2
+	ownerBits    = 22
+	counterShift = ownerShift + ownerBits
+	ownerMask    = (1<<ownerBits - 1) << ownerShift
+	counterMask  = (1<<CounterBits - 1) << counterShift
+
+	slotHeaderSize = 3 * 8
+	offMeta        = 8
+	offVersion     = 16
+	offPayload     = slotHeaderSize
+)
+
+// since returns the distance from counter c to the counter that state names:
+// negative if the state is older. Only 40 bits travel in the state, so the
+// subtraction is made at the top of the word, where it wraps as they do.
+func since(state, c uint64) int64 {
+	return int64(state&counterMask-c<<counterShift) >> counterShift
+}
+
+// A Geometry is the shape of a ring, the same for all siblings.
+type Geometry struct {
+	// Capacity is the number of slots: a power of two from 1 to 2^30.
+	// Zero means 1024. A ring should have at least twice as many slots as
+	// writers that may be at it at once; with a single slot a reader finds
+	// nothing while a frame is being written.
+	Capacity int
+	// PayloadLimit is the largest payload in bytes, from 0 to MaxPayload.
+	// In the zero Geometry it means 256.
+	PayloadLimit int
+}
+
+// DefaultGeometry is what a zero Geometry means.
+var DefaultGeometry = Geometry{Capacity: 1024, PayloadLimit: 256}
+
+func (g Geometry) orDefault() Geometry {
+	if g == (Geometry{}) {
+		return DefaultGeometry
+	}
+	if g.Capacity == 0 {
+		g.Capacity = DefaultGeometry.Capacity
+	}
+	return g
+}
+
+// valid tells whether a segment of this kind and geometry can exist. The
+// roster is the one kind without slots.
+func (g Geometry) valid(kind uint8) bool {
+	if kind == kindRoster {
+		return g == Geometry{}
+	}
+	c, p := g.Capacity, g.PayloadLimit
+	return c >= 1 && c <= maxCapacity && c&(c-1) == 0 && p >= 0 && p <= MaxPayload &&
+		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= min(maxSegment, uint64(^uint(0)>>2))
+}
+
+func (g Geometry) String() string {
+	return strconv.Itoa(g.Capacity) + " slots of " + strconv.Itoa(g.PayloadLimit) + " bytes"
+}
+
+// A Ring is a fixed-capacity circular log of frames with many writers and many
+// readers, in the memory of this process or shared between processes. Frame n
+// lies in slot n % capacity until frame n+capacity takes its place.
+//
+// All methods are safe for concurrent use, never wait for another process to
+// move, and fail with [ErrClosed] once the fleet is closed. In a shared fleet
+// a segment truncated underneath makes them fail with [ErrDamaged].
+type Ring struct {
+	// Read by every operation, written once or by Close only.
+	mem      block
+	head     *uint64
+	first    *uint64
+	wake     *uint32
+	slots    unsafe.Pointer
+	mask     uint64
+	stride   uintptr
+	limit    int    // payload limit of the ring
+	room     int    // payload limit of a publish: -1 on a read-only ring
+	owner    uint64 // this member, in place for a state word
+	stamp    uint64 // this node, in place for a meta word
+	gate     atomic.Uint32
+	unsafely bool // no fault guard: see Options.NoFaultGuard
+
+	fleet   *Fleet
+	header  segmentHeader
+	waiters hub
+}
+
+// The gate is open until the fleet closes or the segment proves damaged.
+const (
+	gateOpen = iota
+	gateClosed
+	gateDamaged
+)
+
+func newRing(f *Fleet, mem block, h segmentHeader) *Ring {
+	r := &Ring{
+		mem:      mem,
+		head:     mem.word(offHead),
+		first:    mem.word(offFirst),
+		wake:     mem.half(offWake),
+		slots:    unsafe.Add(mem.base, h.slots),
+		mask:     uint64(h.capacity - 1),
+		stride:   uintptr(h.stride),
+		limit:    h.limit,
+		room:     h.limit,
+		owner:    f.owner << ownerShift,
+		stamp:    uint64(f.node) << 48,
+		unsafely: !mem.shared || f.opts.NoFaultGuard,
+		fleet:    f,
+		header:   h,
+	}
+	if f.readOnly {
+		r.room = -1
+	}
+	r.waiters.ring = r
+	return r
+}
+
+// formatRing makes zeroed memory a valid empty ring whose next counter is
+// next: every slot names the counter one lap before the one it waits for.
+func formatRing(mem block, h *segmentHeader, next uint64) {
+	h.encode(unsafe.Slice((*byte)(mem.base), headerSize))
+	*mem.word(offHead) = next
+	*mem.word(offFirst) = next
+	for c := next - uint64(h.capacity); c != next; c++ {
+		i := int(c & uint64(h.capacity-1))
+		*mem.word(h.slots + i*h.stride) = c<<counterShift | phaseSkipped
+	}
+}
+
+// Kind returns the ring's kind, the type family of its frames.
+func (r *Ring) Kind() uint8 { return r.header.kind }
+
+// Geometry returns the ring's capacity and payload limit.
+func (r *Ring) Geometry() Geometry { return r.header.geometry() }
+
+// ---- Writing: claim, fill, commit, wake ----
+
+// Publish appends one frame and returns its id. The payload is copied; it may
+// be empty. Kind and version are the caller's to define.
+//
+// It fails with [ErrTooLarge] for a payload above the limit, [ErrReadOnly] for
+// an observer, and [ErrBusy] if for 100 ms every slot was held by a live but
+// unfinished writer, as can be only in a ring of very few slots. It does not
+// allocate, and makes a system call only to wake a sleeping reader or to ask
+// whether the writer of an unfinished frame, met one lap later, is alive.
+func (r *Ring) Publish(kind uint8, version uint64, payload []byte) (NetID64, error) {
+	if len(payload) > r.room {
+		return 0, r.refuse(len(payload))
+	}
+	if r.unsafely {
+		return r.publish(kind, version, payload)
+	}
+	return r.guardedPublish(kind, version, payload)
+}
+
+func (r *Ring) publish(kind uint8, version uint64, payload []byte) (NetID64, error) {
+	for range maxAttempts {
+		c, err := r.claim()
+		if err != nil {
+			return 0, err
+		}
+		s := r.slot(c)
+		putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(payload)))
+		putWord(s, offVersion, version)
+		putBytes(s, payload)
+		if r.commit(s, c) {
+			r.notify()
+			runtime.KeepAlive(r)
+			return r.id(c), nil
+		}
+	}
+	return 0, r.fail(ErrBusy, "lapped at every attempt")
+}
+
+func (r *Ring) guardedPublish(kind uint8, version uint64, payload []byte) (id NetID64, err error) {
+	defer r.catchFault(enterGuard(), &err)
+	id, err = r.publish(kind, version, payload)
+	return
+}
+
+// maxAttempts bounds how often an operation that lost its slot or its frame to
+// others starts again. Every loss is another writer's progress.
+const maxAttempts = 1000
+
+// claim takes the next free slot for this member: first it marks the slot,
+// then it raises the head.
+func (r *Ring) claim() (uint64, error) {
+	if r.gate.Load() != gateOpen {
+		return 0, r.gateError()
+	}
+	h := atomic.LoadUint64(r.head)
+	s := r.slot(h)
+	st := atomic.LoadUint64((*uint64)(s))
+	// The head is read again so that a writer stopped for 2^39 counters does
+	// not take a state of the far future for an old one.
+	if since(st, h) >= 0 || st&heldBit != 0 || atomic.LoadUint64(r.head) != h ||
+		!atomic.CompareAndSwapUint64((*uint64)(s), st, r.writing(h)) {
+		return r.claimSlow(false)
+	}
+	if !atomic.CompareAndSwapUint64(r.head, h, h+1) {
+		r.raiseHead(h + 1)
+	}
+	if r.gate.Load() != gateOpen {
+		// Close looks for claims after it shut the gate: either it saw this
+		// one and waits, or the claim came late and is taken back untouched.
+		r.release(s, h)
+		return 0, r.gateError()
+	}
+	return h, nil
+}
+
+// claimSlow is claim with every obstacle. It walks from the head over counters
+// that are named already, steps round slots that others hold, and takes over
+// from the dead. Every counter it passes has been seen named or was marked, so
+// the head may be raised past them all. With mint it claims for no frame.
+func (r *Ring) claimSlow(mint bool) (uint64, error) {
+	h := atomic.LoadUint64(r.head)
+	held := 0
+	var wait backoff
+	for {
+		if r.gate.Load() != gateOpen {
+			return 0, r.gateError()
+		}
+		s := r.slot(h)
+		st := atomic.LoadUint64((*uint64)(s))
+		if head := atomic.LoadUint64(r.head); int64(head-h) > 0 {
+			h = head
+			continue
+		}
+		if d := since(st, h); d >= 0 {
+			// Whoever named h+d had seen every counter before it named.
+			h += uint64(d) + 1
+			continue
+		}
+		next := r.writing(h)
+		if st&heldBit != 0 && r.alive(st) {
+			// One slot is left unmarked: a ring whose every slot is held has
+			// no way round, and marking on would burn counters for nothing.
+			if held++; held >= r.header.capacity {
+				if !wait.pause(maxBusy) {
+					return 0, r.fail(ErrBusy, "every slot is held by a live writer")
+				}
+				held = 0
+				continue
+			}
+			next = h<<counterShift | st&ownerMask | phaseBusy
+		} else if mint {
+			next = h<<counterShift | phaseSkipped
+		}
+		if !atomic.CompareAndSwapUint64((*uint64)(s), st, next) {
+			continue
+		}
+		if next&phaseMask == phaseBusy && !mint {
+			h++
+			continue
+		}
+		r.raiseHead(h + 1)
+		if r.gate.Load() != gateOpen {
+			r.release(s, h)
+			return 0, r.gateError()
+		}
+		return h, nil
+	}
+}
+
+// maxBusy is how long a publisher waits for one of the slots of a ring that
+// are all held by live, unfinished writers.
+const maxBusy = 100 * time.Millisecond
+
+func (r *Ring) writing(c uint64) uint64 { return c<<counterShift | r.owner | phaseWriting }
+
+// raiseHead raises the head to at least h.
+func (r *Ring) raiseHead(h uint64) {
+	for {
+		head := atomic.LoadUint64(r.head)
+		if int64(head-h) >= 0 || atomic.CompareAndSwapUint64(r.head, head, h) {
+			return
+		}
+	}
+}
+
+// commit makes frame c readable. It fails if others lapped this writer: then
+// the slot, which they left to its owner, is let go.
+func (r *Ring) commit(s unsafe.Pointer, c uint64) bool {
+	if atomic.CompareAndSwapUint64((*uint64)(s), r.writing(c), c<<counterShift|phaseDone) {
+		return true
+	}
+	r.release(s, c)
+	return false
+}
+
+// release gives up the claim on slot s made for counter c, whatever counter
+// others have marked it with since.
+func (r *Ring) release(s unsafe.Pointer, c uint64) {
+	for {
+		st := atomic.LoadUint64((*uint64)(s))
+		if st&heldBit == 0 || st&ownerMask != r.owner || since(st, c) < 0 {
+			return
+		}
+		if atomic.CompareAndSwapUint64((*uint64)(s), st, st&counterMask|phaseSkipped) {
+			return
+		}
+	}
+}
+
+// notify wakes the sleeping readers, if there are any. The commit before it
+// and the load are both sequentially consistent, as are a sleeper's setting of
+// the bit and its second look at the slot: one of the two sees the other.
+func (r *Ring) notify() {
+	if atomic.LoadUint32(r.wake)&1 != 0 {
+		r.wakeAll()
+	}
+}
+
+func (r *Ring) wakeAll() {
+	for {
+		w := atomic.LoadUint32(r.wake)
+		if atomic.CompareAndSwapUint32(r.wake, w, (w+2)&^1) {
+			break
+		}
+	}
+	if r.mem.shared {
+		wakeWord(r.wake)
+	} else {
+		r.waiters.broadcast()
+	}
+}
+
+// PublishBatch appends frames in order, with ids as consecutive as other
+// writers allow, and stores each id in its frame. Kind, Version and Payload
+// are taken from the frames. It costs less than as many calls of Publish, and
+// wakes readers once. It returns how many frames were published: fewer than
+// all only with an error, as [Ring.Publish] returns them; frames are published
+// in order, and those before the failed one stay published.
+func (r *Ring) PublishBatch(frames []Frame) (int, error) {
+	for i := range frames {
+		if n := len(frames[i].Payload); n > r.room {
+			return 0, r.refuse(n)
+		}
+	}
+	if r.unsafely {
+		return r.publishBatch(frames)
+	}
+	return r.guardedBatch(frames)
+}
+
+func (r *Ring) guardedBatch(frames []Frame) (n int, err error) {
+	defer r.catchFault(enterGuard(), &err)
+	return r.publishBatch(frames)
+}
+
+func (r *Ring) publishBatch(frames []Frame) (n int, err error) {
+	// A burst holds at most a quarter of the slots at once, so that writers
+	// beside it find free ones.
+	burst := min(max(r.header.capacity/4, 1), maxBurst)
+	for n < len(frames) && err == nil {
+		var m int
+		m, err = r.publishBurst(frames[n:min(n+burst, len(frames))])
+		n += m
+	}
+	return n, err
+}
+
+const maxBurst = 64
+
+// publishBurst claims a slot for every frame before it fills the first, which
+// keeps the ids together.
+func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
+	var claims [maxBurst]uint64
+	claimed := 0
+	for claimed < len(frames) {
+		c, e := r.claim()
+		if e != nil {
+			err = e
+			break
+		}
+		claims[claimed] = c
+		claimed++
+	}
+	for i, c := range claims[:claimed] {
+		f := &frames[i]
+		s := r.slot(c)
+		putWord(s, offMeta, r.stamp|uint64(f.Kind)<<40|uint64(len(f.Payload)))
+		putWord(s, offVersion, f.Version)
+		putBytes(s, f.Payload)
+		if f.ID = r.id(c); !r.commit(s, c) {
+			// Lapped while others of the burst were written: again, alone.
+			if f.ID, err = r.publish(f.Kind, f.Version, f.Payload); err != nil {
+				for j, c := range claims[i+1 : claimed] {
+					r.release(r.slot(c), c)
+					frames[i+1+j].ID = 0
+				}
+				return i, err
+			}
+		}
+		n++
+	}
+	r.notify()
+	return n, err
+}
+
+// Mint returns a fresh id of this ring without publishing a frame: readers
+// pass its counter as a hole. It costs as much as a publish of no bytes, and
+// like one takes the place of the oldest frame. It fails as [Ring.Publish].
+func (r *Ring) Mint() (id NetID64, err error) {
+	if r.room < 0 {
+		return 0, r.refuse(0)
+	}
+	defer r.catchFault(enterGuard(), &err)
+	c, err := r.claimSlow(true)
+	if err != nil {
+		return 0, err
+	}
+	return r.id(c), nil
+}
+
+// Reset makes every frame published before the call unreadable, for all
+// processes. Frames published at the same time or later stay. Cursors behind
+// report the frames they can no longer get as overwritten. It moves no data.
+func (r *Ring) Reset() (err error) {
+	if r.room < 0 {
+		return r.refuse(0)
+	}
+	if r.gate.Load() != gateOpen {
+		return r.gateError()
+	}
+	defer r.catchFault(enterGuard(), &err)
+	head := atomic.LoadUint64(r.head)
+	for {
+		first := atomic.LoadUint64(r.first)
+		if int64(first-head) >= 0 || atomic.CompareAndSwapUint64(r.first, first, head) {
+			return nil
+		}
+	}
+}
+
+// ---- Reading: read, recheck, deliver ----
+
+// Newest returns the newest committed frame, its payload appended to dst.
+// Frames still being written are passed over. With no frame to return it
+// fails with [ErrNoFrame], or with [ErrPending], which matches it, if one is
+// being written. It does not allocate if dst has room.
+func (r *Ring) Newest(dst []byte) (Frame, error) {
+	if r.unsafely {
+		return r.newest(dst)
+	}
+	return r.guardedNewest(dst)
+}
+
+func (r *Ring) guardedNewest(dst []byte) (f Frame, err error) {
+	defer r.catchFault(enterGuard(), &err)
+	return r.newest(dst)
+}
+
+func (r *Ring) newest(dst []byte) (f Frame, err error) {
+	for range maxAttempts {
+		s, st, err := r.findNewest()
+		if err != nil {
+			return Frame{}, err
+		}
+		if err = r.copyFrame(&f, dst, s, st); err != errChanged {
+			return f, err
+		}
+	}
+	return Frame{}, r.fail(ErrBusy, "overwritten at every attempt")
+}
+
+// findNewest finds the slot and state of the newest committed frame. The head
+// is loaded first and only slots below it are looked at: a frame committed
+// before the call began is below it. A state newer than the counter looked for
+// means that the ring was lapped meanwhile, so the search starts again.
+func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
+	for range maxAttempts {
+		if r.gate.Load() != gateOpen {
+			return nil, 0, r.gateError()
+		}
+		head := atomic.LoadUint64(r.head)
+		s := r.slot(head - 1)
+		st := atomic.LoadUint64((*uint64)(s))
+		if st == (head-1)<<counterShift|phaseDone && int64(head-atomic.LoadUint64(r.first)) > 0 {
+			return s, st, nil
+		}
+		s, st, err := r.searchBack(head)
+		if err != errChanged {
+			return s, st, err
+		}
+	}
+	return nil, 0, r.fail(ErrBusy, "overwritten at every attempt")
+}
+
+func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
+	none := error(ErrNoFrame)
+	oldest := r.oldest(head)
+	for c := head - 1; int64(c-oldest) >= 0; c-- {
+		s := r.slot(c)
+		st := atomic.LoadUint64((*uint64)(s))
+		switch {
+		case since(st, c) > 0:
+			return nil, 0, errChanged
+		case since(st, c) < 0: // only in a damaged ring
+		case st&phaseMask == phaseDone:
+			return s, st, nil
+		case st&phaseMask == phaseWriting:
+			none = ErrPending
+		}
+	}
+	return nil, 0, none
+}
+
+// oldest returns the oldest counter that the ring can still hold below head.
+func (r *Ring) oldest(head uint64) uint64 {
+	first := atomic.LoadUint64(r.first)
+	if oldest := head - uint64(r.header.capacity); int64(oldest-first) > 0 {
+		return oldest
+	}
+	return first
+}
+
+// copyFrame copies the committed frame in slot s and then looks at the state
+// again: if it did not change, no owner touched the slot in between. The
+// length is read once and checked before use.
+func (r *Ring) copyFrame(f *Frame, dst []byte, s unsafe.Pointer, st uint64) error {
+	meta := getWord(s, offMeta)
+	n := int(uint32(meta))
+	if uint(n) > uint(r.limit) {
+		return r.badLength(s, st, n)
+	}
+	f.ID = r.idOf(meta, st)
+	f.Kind = uint8(meta >> 40)
+	f.Version = getWord(s, offVersion)
+	f.Payload = appendBytes(dst, s, n)
+	if atomic.LoadUint64((*uint64)(s)) != st {
+		return errChanged
+	}
+	// Last, because Close puts zeros under the reader after it shut the gate.
+	if r.gate.Load() != gateOpen {
+		return r.gateError()
+	}
+	return nil
+}
+
+// badLength tells a damaged frame from one that changed under the reader.
+func (r *Ring) badLength(s unsafe.Pointer, st uint64, n int) error {
+	if atomic.LoadUint64((*uint64)(s)) != st {
+		return errChanged
+	}
+	return r.fail(ErrDamaged, "frame length "+strconv.Itoa(n)+", limit "+strconv.Itoa(r.limit))
+}
+
+// Read returns the frame named id, its payload appended to dst. It fails with
+// [ErrHole], [ErrOverwritten], [ErrLost], [ErrPending] or [ErrUnpublished] if
+// there is none to return, all of which match [ErrNoFrame], and with [ErrKind]
+// for an id of another ring. It does not allocate if dst has room.
+func (r *Ring) Read(id NetID64, dst []byte) (f Frame, err error) {
+	if id.Kind() != r.header.kind {
+		return Frame{}, r.otherRing(id)
+	}
+	defer r.catchFault(enterGuard(), &err)
+	f, err = r.readAt(r.resolve(id.Counter()), dst)
+	if err == nil && f.ID != id {
+		return Frame{}, ErrHole // minted by another node: this id never was
+	}
+	return f, err
+}
+
+func (r *Ring) otherRing(id NetID64) error {
+	return r.fail(ErrKind, "id "+id.String()+" belongs to ring "+itoa(int(id.Kind())))
+}
+
+// resolve returns the full counter nearest to the head whose low 40 bits are
+// those of an id. An id says no more; frames it can mean are near the head.
+func (r *Ring) resolve(short uint64) uint64 {
+	head := atomic.LoadUint64(r.head)
+	return head + uint64(since(short<<counterShift, head))
+}
+
+// ReadAt returns the frame at a counter, its payload appended to dst. It fails
+// as [Ring.Read].
+func (r *Ring) ReadAt(counter uint64, dst []byte) (f Frame, err error) {
+	defer r.catchFault(enterGuard(), &err)
+	return r.readAt(counter, dst)
+}
+
+func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
+	for range maxAttempts {
+		s, st, err := r.look(counter)
+		if err != nil {
+			return Frame{}, err
+		}
+		if err := r.copyFrame(&f, dst, s, st); err != errChanged {
+			return f, err
+		}
+	}
+	return Frame{}, ErrOverwritten
+}
+
+// look finds out what became of counter c: nil for a committed frame, or the
+// reason why there is none.
+func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
+	if r.gate.Load() != gateOpen {
+		return nil, 0, r.gateError()
+	}
+	head := atomic.LoadUint64(r.head)
+	if int64(c-head) >= 0 {
+		return nil, 0, ErrUnpublished
+	}
+	if int64(c-r.oldest(head)) < 0 {
+		return nil, 0, ErrOverwritten
+	}
+	s := r.slot(c)
+	st := atomic.LoadUint64((*uint64)(s))
+	switch d := since(st, c); {
+	case d > 0:
+		return nil, 0, ErrOverwritten
+	case d < 0: // the invariant of the head is broken: damage
+		return nil, 0, ErrLost
+	}
+	switch st & phaseMask {
+	case phaseDone:
+		return s, st, nil
+	case phaseWriting:
+		if r.alive(st) {
+			return nil, 0, ErrPending
+		}
+		// Its writer may have committed before it died.
+		if atomic.LoadUint64((*uint64)(s)) != st {
+			return r.look(c)
+		}
+		return nil, 0, ErrLost
+	}
+	return nil, 0, ErrHole
+}
+
+// alive tells whether the owner named by a state word can still write. It
+// asks the kernel, unless the owner is this very member.
+func (r *Ring) alive(st uint64) bool {
+	return st&ownerMask == r.owner && !r.fleet.readOnly || r.fleet.memberAlive(st&ownerMask>>ownerShift)
+}
+
+// Head returns the next counter: how many have been claimed, ever.
+func (r *Ring) Head() (head uint64) {
+	var err error
+	defer r.catchFault(enterGuard(), &err)
+	if r.gate.Load() == gateOpen {
+		head = atomic.LoadUint64(r.head)
+	}
+	return
+}
+
+// RingStats is a picture of a ring. The counts of slots were taken one slot
+// after the other, while others wrote.
+type RingStats struct {
+	Head    uint64 // the next counter
+	Oldest  uint64 // the oldest counter that can still be held
+	Frames  int    // committed frames held
+	Pending int    // frames being written by live members
+	Holes   int    // counters that carry no frame
+	Lost    int    // frames whose writers died before the commit
+	Waiting bool   // whether a reader may be asleep, somewhere
+}
+
+// Stats looks at every slot. It costs time in proportion to the capacity.
+func (r *Ring) Stats() (s RingStats, err error) {
+	defer r.catchFault(enterGuard(), &err)
+	if r.gate.Load() != gateOpen {
+		return s, r.gateError()
+	}
+	s.Head = atomic.LoadUint64(r.head)
+	s.Oldest = r.oldest(s.Head)
+	s.Waiting = atomic.LoadUint32(r.wake)&1 != 0
+	for c := s.Oldest; c != s.Head; c++ {
+		switch _, _, status := r.look(c); status {
+		case nil:
+			s.Frames++
+		case ErrPending:
+			s.Pending++
+		case ErrHole:
+			s.Holes++
+		case ErrLost:
+			s.Lost++
+		}
+	}
+	return s, nil
+}
+
+// ---- Cursors ----
+
+// A Gap counts the counters that a cursor passed without a frame to deliver.
+type Gap struct {
+	Overwritten uint64 // lapped by newer frames, or reset, before they were read
+	Holes       uint64 // counters that never carried a frame
+	Lost        uint64 // writers that died or stayed away before the commit
+}
+
+// Total returns the sum of all counts.
+func (g Gap) Total() uint64 { return g.Overwritten + g.Holes + g.Lost }
+
+func (g *Gap) add(o Gap) {
+	g.Overwritten += o.Overwritten
+	g.Holes += o.Holes
+	g.Lost += o.Lost
+}
+
+// A Tally is what became of every counter a cursor has passed: Delivered plus
+// the gap's total is exactly how far the cursor has moved.
+type Tally struct {
+	Delivered uint64
+	Gap
+}
+
+// DefaultGrace is how long a cursor waits for the unfinished frame of a live
+// but perhaps stopped writer before it passes the frame as lost.
+const DefaultGrace = time.Second
+
+// A Cursor reads a ring in order, each frame once, and accounts for every
+// counter it passes. Any number of cursors read a ring without costing its
+// writers anything. A Cursor is not safe for concurrent use.
+type Cursor struct {
+	// Grace is how long the cursor stays at an unfinished frame whose writer
+	// is alive. Zero means DefaultGrace.
+	Grace time.Duration
+
+	ring    *Ring
+	next    uint64
+	tally   Tally
+	held    uint64 // the unfinished frame the cursor stands at ...
+	since   int64  // ... and since when, 0 if at none
+	lapping uint64 // how far inside the window to jump when lapped
+}
+
+// Oldest returns a cursor that starts at the oldest frame still held.
+func (r *Ring) Oldest() *Cursor {
+	var err error
+	defer r.catchFault(enterGuard(), &err)
+	return r.At(r.oldest(atomic.LoadUint64(r.head)))
+}
+
+// Tail returns a cursor that starts at the head: it sees frames published
+// from now on.
+func (r *Ring) Tail() *Cursor { return r.At(r.Head()) }
+
+// At returns a cursor that starts at a counter, such as a [Cursor.Position]
+// saved earlier. What was overwritten since is reported by its first result.
+func (r *Ring) At(counter uint64) *Cursor { return &Cursor{ring: r, next: counter} }
+
+// Position returns the counter of the frame the cursor will look at next.
+func (c *Cursor) Position() uint64 { return c.next }
+
+// Tally returns what became of the counters passed so far.
+func (c *Cursor) Tally() Tally { return c.tally }
+
+// Next returns the next frame, its payload appended to dst, and the gap that
+// lies between it and the frame before. If no frame is ready it returns
+// [ErrNoFrame], or [ErrPending], which matches it, when the next one is still
+// being written; the gap tells what was passed all the same. It never waits,
+// and does not allocate if dst has room.
+func (c *Cursor) Next(dst []byte) (f Frame, gap Gap, err error) {
+	if c.ring.unsafely {
+		err = c.advance(&f, dst, &gap)
+		return
+	}
+	return c.guardedNext(dst)
+}
+
+func (c *Cursor) guardedNext(dst []byte) (f Frame, gap Gap, err error) {
+	defer c.ring.catchFault(enterGuard(), &err)
+	err = c.advance(&f, dst, &gap)
+	return
+}
+
+// Poll fills frames, reusing the buffers of their payloads, and returns how
+// many it filled and the gap before the first of them: a batch ends where the
+// next gap begins. The error is nil unless n is 0, and then as of [Cursor.Next].
+// It never waits, and costs less than as many calls of Next.
+func (c *Cursor) Poll(frames []Frame) (n int, gap Gap, err error) {
+	defer c.ring.catchFault(enterGuard(), &err)
+	for n < len(frames) {
+		if n > 0 && !c.committed() {
+			return n, gap, nil
+		}
+		f := &frames[n]
+		var g Gap
+		if err = c.advance(f, f.Payload[:0], &g); g.Total() > 0 && n == 0 {
+			gap.add(g)
+		}
+		if err != nil {
+			break
+		}
+		n++
+	}
+	return n, gap, err
+}
+
+// committed tells whether the very next counter is readable.
+func (c *Cursor) committed() bool {
+	return atomic.LoadUint64((*uint64)(c.ring.slot(c.next))) == c.next<<counterShift|phaseDone
+}
+
+// advance moves the cursor to the next frame and over it. It looks at the slot
+// before the head: at the tail of a busy ring the head is in other hands.
+func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
+	r := c.ring
+	for {
+		s := r.slot(c.next)
+		st := atomic.LoadUint64((*uint64)(s))
+		if st == c.next<<counterShift|phaseDone && int64(c.next-atomic.LoadUint64(r.first)) >= 0 {
+			switch err := r.copyFrame(f, dst, s, st); err {
+			case nil:
+				c.next++
+				c.tally.Delivered++
+				c.lapping = 0
+				return nil
+			case errChanged:
+				continue
+			default:
+				if r.gate.Load() != gateOpen {
+					return err
+				}
+				c.pass(gap, Gap{Lost: 1}) // damaged beyond reading
+				return err
+			}
+		}
+		if err := c.step(gap); err != nil {
+			return err
+		}
+	}
+}
+
+// step passes counters that have no frame for this cursor, or tells why it
+// must stay.
+func (c *Cursor) step(gap *Gap) error {
+	r := c.ring
+	if r.gate.Load() != gateOpen {
+		return r.gateError()
+	}
+	head := atomic.LoadUint64(r.head)
+	if int64(head-c.next) <= 0 {
+		return ErrNoFrame
+	}
+	if behind := int64(r.oldest(head) - c.next); behind > 0 {
+		c.jump(gap, head, uint64(behind))
+		return nil
+	}
+	switch _, _, status := r.look(c.next); status {
+	case nil:
+	case ErrOverwritten:
+		c.pass(gap, Gap{Overwritten: 1})
+	case ErrHole:
+		c.pass(gap, Gap{Holes: 1})
+	case ErrLost:
+		c.pass(gap, Gap{Lost: 1})
+	case ErrPending:
+		if !c.graceOver() {
+			return ErrPending
+		}
+		c.pass(gap, Gap{Lost: 1})
+	default:
+		return status
+	}
+	return nil
+}
+
+func (c *Cursor) pass(gap *Gap, g Gap) {
+	c.next += g.Total()
+	gap.add(g)
+	c.tally.add(g)
+}
+
+// jump takes a lapped cursor back into the window. The first jump of a read
+// loses no frame that is still held. If the cursor is lapped again before it
+// delivered one, it jumps deeper: at the edge it would stay lapped for ever.
+func (c *Cursor) jump(gap *Gap, head, behind uint64) {
+	inside := min(c.lapping, head-c.next-behind)
+	c.lapping = min(max(2*c.lapping, uint64(c.ring.header.capacity)/16), uint64(c.ring.header.capacity)/2)
+	c.pass(gap, Gap{Overwritten: behind + inside})
+}
+
+// graceOver tells whether the cursor has stood at the unfinished frame before
+// it for longer than its grace.
+func (c *Cursor) graceOver() bool { return c.graceLeft() <= 0 }
+
+func (c *Cursor) graceLeft() time.Duration {
+	now := clockNow()
+	if c.since == 0 || c.held != c.next {
+		c.held, c.since = c.next, now
+	}
+	grace := c.Grace
+	if grace == 0 {
+		grace = DefaultGrace
+	}
+	return grace - time.Duration(now-c.since)
+}
+
+// Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
+// error. It returns the context's error if that ends first, and [ErrClosed]
+// if the fleet is closed. Many goroutines can wait on a ring: in a shared
+// fleet they cost one thread of the process between them, on Linux asleep in
+// the kernel. On other systems, and for observers, the ring is looked at some
+// hundred times a second.
+func (c *Cursor) Wait(ctx context.Context) error {
+	h := &c.ring.waiters
+	for {
+		woken, err := h.arm()
+		if err != nil {
+			return err
+		}
+		look, err := c.peek()
+		if err != nil || look == lookReady {
+			h.disarm()
+			return err
+		}
+		err = c.sleep(ctx, woken, look)
+		h.disarm()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits for a wake. The frame of a dead or stopped writer brings none,
+// so at an unfinished frame it wakes by itself.
+func (c *Cursor) sleep(ctx context.Context, woken <-chan struct{}, look int) error {
+	if look == lookEmpty {
+		select {
+		case <-woken:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	t := time.NewTimer(min(maxSleep, max(c.graceLeft(), time.Millisecond)))
+	defer t.Stop()
+	select {
+	case <-woken:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+const (
+	lookEmpty = iota
+	lookPending
+	lookReady
+)
+
+// peek tells what Next would find, without moving.
+func (c *Cursor) peek() (look int, err error) {
+	r := c.ring
+	defer r.catchFault(enterGuard(), &err)
+	switch _, _, status := r.look(c.next); {
+	case r.gate.Load() != gateOpen:
+		return lookReady, r.gateError()
+	case status == ErrUnpublished:
+		return lookEmpty, nil
+	case status == ErrPending && !c.graceOver():
+		return lookPending, nil
+	}
+	return lookReady, nil
+}
+
+// Frames returns an iterator over the frames to come: it waits for each until
+// the context ends, and then yields the context's error. A payload is valid
+// until the next turn; [Cursor.Tally] tells what was passed without a frame. A
+// frame damaged in memory is an error of its own, after which the iterator
+// goes on; any other error is the last.
+func (c *Cursor) Frames(ctx context.Context) iter.Seq2[Frame, error] {
+	return func(yield func(Frame, error) bool) {
+		var buf []byte
+		for {
+			f, _, err := c.Next(buf)
+			switch {
+			case err == nil:
+				buf = f.Payload[:0]
+			case isNoFrame(err):
+				if err = c.Wait(ctx); err == nil {
+					continue
+				}
+			}
+			last := err != nil && (c.ring.gate.Load() != gateOpen || ctx.Err() != nil)
+			if !yield(f, err) || last {
+				return
+			}
+		}
+	}
+}
+
+// ---- Waiting ----
+
+// A hub lets any number of goroutines wait for a ring. In a shared ring one
+// goroutine of the process sleeps in the kernel for all of them.
+type hub struct {
+	ring     *Ring
+	mu       sync.Mutex
+	woken    chan struct{} // closed at a wake
+	waiting  int
+	sleeping bool   // whether the goroutine of sleep runs
+	seen     uint32 // the wake word's sequence at the last broadcast
+	head     uint64 // the head at the last broadcast
+}
+
+// maxSleep bounds every sleep in the kernel: a publisher may be killed between
+// its commit and its wake.
+const maxSleep = 100 * time.Millisecond
+
+// arm announces a waiter. After it, a publish closes the returned channel; the
+// caller must look once more at what it waits for, and call disarm.
+func (h *hub) arm() (woken <-chan struct{}, err error) {
+	r := h.ring
+	defer r.catchFault(enterGuard(), &err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.gate.Load() != gateOpen {
+		return nil, r.gateError()
+	}
+	if h.woken == nil {
+		h.woken = make(chan struct{})
+	}
+	w := h.setWaiting()
+	if r.mem.shared && !h.sleeping {
+		h.sleeping, h.seen, h.head = true, w&^1, atomic.LoadUint64(r.head)
+		go h.sleep()
+	}
+	h.waiting++
+	return h.woken, nil
+}
+
+// setWaiting sets the bit that makes publishers wake, and returns the word.
+func (h *hub) setWaiting() uint32 {
+	r := h.ring
+	for {
+		w := atomic.LoadUint32(r.wake)
+		if w&1 != 0 || r.fleet.readOnly {
+			return w
+		}
+		if atomic.CompareAndSwapUint32(r.wake, w, w|1) {
+			return w | 1
+		}
+	}
+}
+
+func (h *hub) disarm() {
+	h.mu.Lock()
+	h.waiting--
+	h.mu.Unlock()
+}
+
+// broadcast wakes every waiting goroutine.
+func (h *hub) broadcast() {
+	h.mu.Lock()
+	if h.woken != nil {
+		close(h.woken)
+		h.woken = nil
+	}
+	h.mu.Unlock()
+}
+
+// sleep sleeps in the kernel until nobody has waited for a while.
+func (h *hub) sleep() {
+	idle := false
+	for {
+		changed, err := h.sleepOnce(idle)
+		if changed || err != nil {
+			h.broadcast()
+			// Let the woken take this processor before it sleeps again.
+			runtime.Gosched()
+		}
+		h.mu.Lock()
+		done := err != nil || h.waiting == 0 && idle
+		idle = h.waiting == 0
+		h.sleeping = !done
+		h.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// sleepOnce sleeps until the wake word moves from what the last broadcast saw,
+// or for maxSleep. It tells whether anything happened that waiters must see. A
+// wake that was announced but never made is found by the head, which moves
+// before the wake.
+func (h *hub) sleepOnce(idle bool) (changed bool, err error) {
+	r := h.ring
+	defer r.catchFault(enterGuard(), &err)
+	w := atomic.LoadUint32(r.wake)
+	if w&^1 == h.seen && r.gate.Load() == gateOpen {
+		if r.fleet.readOnly {
+			time.Sleep(observerPoll)
+		} else {
+			sleepOnWord(r.wake, w, maxSleep)
+		}
+		w = atomic.LoadUint32(r.wake)
+	}
+	head := atomic.LoadUint64(r.head)
+	changed = w&^1 != h.seen || head != h.head
+	h.seen, h.head = w&^1, head
+	if r.gate.Load() != gateOpen {
+		return true, r.gateError()
+	}
+	return changed, nil
+}
+
+// observerPoll is how often an observer, who may not set the bit that asks for
+// a wake, looks for news.
+const observerPoll = 5 * time.Millisecond
+
+// shut closes the gate to new operations and wakes all who wait.
+func (r *Ring) shut(gate uint32) {
+	r.gate.CompareAndSwap(gateOpen, gate)
+	r.waiters.broadcast()
+}
+
+// drain waits until no goroutine of this process is between claim and commit:
+// to leave the fleet earlier would let others take the slot for a dead one's.
+func (r *Ring) drain() (drained bool) {
+	drained = true // also if the memory is gone: nobody can take slots there
+	if r.room < 0 {
+		return drained
+	}
+	var err error
+	defer r.catchFault(enterGuard(), &err)
+	var wait backoff
+	for c := range uint64(r.header.capacity) {
+		for {
+			st := atomic.LoadUint64((*uint64)(r.slot(c)))
+			if st&heldBit == 0 || st&ownerMask != r.owner {
+				break
+			}
+			if !wait.pause(time.Second) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// backoff waits ever longer: first it lets other goroutines run, then it
+// sleeps.
+type backoff struct {
+	tries int
+	start int64
+}
+
+// pause waits a moment, and tells whether that was within the limit.
+func (b *backoff) pause(limit time.Duration) bool {
+	b.tries++
+	if b.tries <= 16 {
+		runtime.Gosched()
+		return true
+	}
+	now := clockNow()
+	if b.start == 0 {
+		b.start = now
+	}
+	time.Sleep(min(50*time.Microsecond<<min(b.tries-16, 5), time.Millisecond))
+	return now-b.start < int64(limit)
+}
+
+// ---- Memory ----
+
+// A block is the memory of a segment: a shared mapping, or the process's own.
+// The functions below are all that touches it by address. Offsets come from
+// the validated private copy of the header, never from the memory itself.
+type block struct {
+	mem    []byte
+	base   unsafe.Pointer
+	shared bool
+}
+
+// localBlock allocates zeroed memory, aligned as a mapping is for atomics.
+func localBlock(size int) block {
+	buf := make([]uint64, (size+cacheLine)/wordSize)
+	base := unsafe.Pointer(unsafe.SliceData(buf))
+	base = unsafe.Add(base, -uintptr(base)&(cacheLine-1))
+	return block{mem: unsafe.Slice((*byte)(base), size), base: base}
+}
+
+// tableWord returns word i of the table behind the slots, which a substrate
+// that keeps current state beside its history asked for.
+func (r *Ring) tableWord(i int) *uint64 { return r.mem.word(r.header.table + i*wordSize) }
+
+func (b *block) word(off int) *uint64 { return (*uint64)(unsafe.Add(b.base, off)) }
+func (b *block) half(off int) *uint32 { return (*uint32)(unsafe.Add(b.base, off)) }
+
+// contains tells whether an address lies in the block.
+func (b *block) contains(addr uintptr) bool {
+	return addr-uintptr(b.base) < uintptr(len(b.mem))
+}
+
+// slot returns the address of the slot of counter c.
+func (r *Ring) slot(c uint64) unsafe.Pointer {
+	return unsafe.Add(r.slots, uintptr(c&r.mask)*r.stride)
+}
+
+func (r *Ring) id(c uint64) NetID64 { return MakeNetID64(r.header.kind, uint16(r.stamp>>48), c) }
+
+func (r *Ring) idOf(meta, st uint64) NetID64 {
+	return MakeNetID64(r.header.kind, uint16(meta>>48), st>>counterShift)
+}
+
+// totalOrder is true where the hardware keeps plain loads and plain stores
+// each in program order, and the compiler keeps them between atomics: there
+// plain copies do. Elsewhere a payload is copied word by word with atomics: a
+// load-acquire keeps the second look at the state behind the copy, a
+// store-release keeps the payload behind the claim.
+const totalOrder = runtime.GOARCH == "amd64" || runtime.GOARCH == "386"
+
+// getWord reads a word of a slot that its owner may be writing.
+func getWord(s unsafe.Pointer, off uintptr) uint64 {
+	return atomic.LoadUint64((*uint64)(unsafe.Add(s, off)))
+}
+
+// putWord writes a word of a slot that this member owns.
+//
+//go:norace
+func putWord(s unsafe.Pointer, off uintptr, v uint64) {
+	if totalOrder {
+		*(*uint64)(unsafe.Add(s, off)) = v
+	} else {
+		atomic.StoreUint64((*uint64)(unsafe.Add(s, off)), v)
+	}
+}
+
+// putBytes writes the payload of a slot that this member owns. The race
+// detector is kept out of the copies: they race by design, and the state word
+// decides which of them count.
+//
+//go:norace
+func putBytes(s unsafe.Pointer, p []byte) {
+	to := unsafe.Add(s, offPayload)
+	if totalOrder {
+		copy(unsafe.Slice((*byte)(to), len(p)), p)
+	} else {
+		storeWords(to, p)
+	}
+}
+
+// appendBytes appends the first n bytes of a slot's payload to dst and returns
+// the appended part.
+//
+//go:norace
+func appendBytes(dst []byte, s unsafe.Pointer, n int) []byte {
+	from := unsafe.Add(s, offPayload)
+	l := len(dst)
+	if cap(dst)-l < n {
+		grown := make([]byte, l, l+n)
+		copy(grown, dst)
+		dst = grown
+	}
+	out := dst[l : l+n]
+	if totalOrder {
+		copy(out, unsafe.Slice((*byte)(from), n))
+	} else {
+		loadWords(out, from)
+	}
+	return out
+}
+
+// storeWords copies p to to, which is aligned and has room for whole words.
+func storeWords(to unsafe.Pointer, p []byte) {
+	for ; len(p) >= 64; p, to = p[64:], unsafe.Add(to, 64) {
+		w := (*[8]uint64)(to)
+		atomic.StoreUint64(&w[0], nativeWord(p[0:8]))
+		atomic.StoreUint64(&w[1], nativeWord(p[8:16]))
+		atomic.StoreUint64(&w[2], nativeWord(p[16:24]))
+		atomic.StoreUint64(&w[3], nativeWord(p[24:32]))
+		atomic.StoreUint64(&w[4], nativeWord(p[32:40]))
+		atomic.StoreUint64(&w[5], nativeWord(p[40:48]))
+		atomic.StoreUint64(&w[6], nativeWord(p[48:56]))
+		atomic.StoreUint64(&w[7], nativeWord(p[56:64]))
+	}
+	for ; len(p) >= 8; p, to = p[8:], unsafe.Add(to, 8) {
+		atomic.StoreUint64((*uint64)(to), nativeWord(p))
+	}
+	if len(p) > 0 {
+		var tail [8]byte
+		copy(tail[:], p)
+		atomic.StoreUint64((*uint64)(to), nativeWord(tail[:]))
+	}
+}
+
+// loadWords fills p from from, which is aligned and has whole words to read.
+func loadWords(p []byte, from unsafe.Pointer) {
+	for ; len(p) >= 64; p, from = p[64:], unsafe.Add(from, 64) {
+		w := (*[8]uint64)(from)
+		putNative(p[0:8], atomic.LoadUint64(&w[0]))
+		putNative(p[8:16], atomic.LoadUint64(&w[1]))
+		putNative(p[16:24], atomic.LoadUint64(&w[2]))
+		putNative(p[24:32], atomic.LoadUint64(&w[3]))
+		putNative(p[32:40], atomic.LoadUint64(&w[4]))
+		putNative(p[40:48], atomic.LoadUint64(&w[5]))
+		putNative(p[48:56], atomic.LoadUint64(&w[6]))
+		putNative(p[56:64], atomic.LoadUint64(&w[7]))
+	}
+	for ; len(p) >= 8; p, from = p[8:], unsafe.Add(from, 8) {
+		putNative(p, atomic.LoadUint64((*uint64)(from)))
+	}
+	if len(p) > 0 {
+		var tail [8]byte
+		putNative(tail[:], atomic.LoadUint64((*uint64)(from)))
+		copy(p, tail[:])
+	}
+}

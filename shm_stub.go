@@ -1,0 +1,49 @@
+//go:build !linux && !darwin
+
+package orbit
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+// Systems without POSIX shared memory that this package knows how to use:
+// shared fleets are an error, process-local fleets work.
+
+const (
+	maxSegmentName = 255
+	nodeTableLen   = 0
+)
+
+// errNoShared matches errors.ErrUnsupported.
+var errNoShared error = &contextError{"shared fleets need Linux or macOS; Local works everywhere", errors.ErrUnsupported}
+
+type shmFile struct{ size int64 }
+
+func shmCreate(string, *segmentHeader, func(block)) error { return errNoShared }
+func shmOpen(string, bool) (*shmFile, error)              { return nil, errNoShared }
+func shmUnlink(string) error                              { return errNoShared }
+func shmList(string) ([]string, error)                    { return nil, errNoShared }
+func shmSize(string) (int64, bool)                        { return 0, false }
+
+func (f *shmFile) readHeader([]byte) (int, error)                 { return 0, errNoShared }
+func (f *shmFile) mapSegment(int, bool) (block, error)            { return block{}, errNoShared }
+func (f *shmFile) linked() bool                                   { return false }
+func (f *shmFile) close()                                         {}
+func (f *shmFile) lockSeat(int, *uint64) (bool, error)            { return false, errNoShared }
+func (f *shmFile) unlockSeat(int, *uint64)                        {}
+func (f *shmFile) seatHeld(int, *uint64) (bool, error)            { return false, errNoShared }
+func (f *shmFile) lockNode(uint16, *uint64) (bool, error)         { return false, errNoShared }
+func (f *shmFile) lockFleet(int, func(int) *uint64) (bool, error) { return false, errNoShared }
+func (b *block) detach() error                                    { return errNoShared }
+func (b *block) unmap()                                           {}
+func sleepOnWord(*uint32, uint32, time.Duration)                  {}
+func wakeWord(*uint32)                                            {}
+func userID() int                                                 { return max(syscall.Geteuid(), 0) }
+func processID() int                                              { return syscall.Getpid() }
+
+// clockStart anchors the clock of this process: no other shares it here.
+var clockStart = time.Now()
+
+func clockNow() int64 { return int64(time.Since(clockStart)) + 1 }

@@ -1,0 +1,115 @@
+package orbit
+
+import (
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// This file holds the system calls that package syscall does not wrap, and
+// nothing else.
+
+const (
+	futexWaitOp = 0
+	futexWakeOp = 1
+
+	fcntlOFDGetLock = 36
+	fcntlOFDSetLock = 37
+
+	oTmpfile         = 0x400000 | syscall.O_DIRECTORY
+	atFDCWD          = -100
+	atSymlinkFollow  = 0x400
+	mremapMayMove    = 1
+	mremapFixed      = 2
+	clockMonotonic   = 1
+	mapPopulateFlags = syscall.MAP_SHARED | syscall.MAP_POPULATE
+)
+
+// futexWait sleeps while *addr == val, at most for d. It may return early.
+// It must tell the scheduler that it blocks, hence Syscall6: with the raw
+// call a garbage collection would wait for the sleeper.
+func futexWait(addr *uint32, val uint32, d time.Duration) {
+	ts := syscall.NsecToTimespec(int64(d))
+	syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWaitOp, uintptr(val), uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// futexWake wakes every process and thread that sleeps on addr.
+func futexWake(addr *uint32) {
+	syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWakeOp, 1<<31-1, 0, 0, 0)
+}
+
+// tryLock takes the write lock on n bytes from off for the open file
+// description of fd, and tells whether it got it.
+func tryLock(fd int, off, n int64) (bool, error) {
+	fl := syscall.Flock_t{Type: syscall.F_WRLCK, Start: off, Len: n}
+	switch err := syscall.FcntlFlock(uintptr(fd), fcntlOFDSetLock, &fl); err {
+	case nil:
+		return true, nil
+	case syscall.EAGAIN, syscall.EACCES:
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// unlock gives up the lock on n bytes from off.
+func unlock(fd int, off, n int64) {
+	fl := syscall.Flock_t{Type: syscall.F_UNLCK, Start: off, Len: n}
+	syscall.FcntlFlock(uintptr(fd), fcntlOFDSetLock, &fl)
+}
+
+// locked tells whether another open file description holds a lock in the n
+// bytes from off.
+func locked(fd int, off, n int64) (bool, error) {
+	fl := syscall.Flock_t{Type: syscall.F_WRLCK, Start: off, Len: n}
+	err := syscall.FcntlFlock(uintptr(fd), fcntlOFDGetLock, &fl)
+	return fl.Type != syscall.F_UNLCK, err
+}
+
+// linkFile gives the open, nameless file fd the name path. It fails with
+// EEXIST if the name is taken: whoever links first wins.
+func linkFile(fd int, path string) error {
+	from, err := syscall.BytePtrFromString("/proc/self/fd/" + itoa(fd))
+	if err != nil {
+		return err
+	}
+	to, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	cwd := atFDCWD
+	_, _, e := syscall.Syscall6(syscall.SYS_LINKAT, uintptr(cwd), uintptr(unsafe.Pointer(from)), uintptr(cwd), uintptr(unsafe.Pointer(to)), atSymlinkFollow, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// moveMapping moves the mapping src over dst, both n bytes, atomically
+// replacing what was mapped there.
+func moveMapping(dst, src unsafe.Pointer, n uintptr) error {
+	_, _, e := syscall.Syscall6(syscall.SYS_MREMAP, uintptr(src), n, n, mremapMayMove|mremapFixed, uintptr(dst), 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// clockBase anchors Go's monotonic readings, which are relative, to the
+// kernel's CLOCK_MONOTONIC, which every process of this boot shares.
+var clockBase = sync.OnceValues(func() (int64, time.Time) {
+	var ts syscall.Timespec
+	start := time.Now()
+	if _, _, e := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0); e != 0 {
+		return start.UnixNano(), start
+	}
+	return ts.Nano(), start
+})
+
+// clockNow reads, in nanoseconds, the clock that TTLs and ages run on: shared
+// by the processes of one boot, and never stepped.
+func clockNow() int64 {
+	base, start := clockBase()
+	return base + int64(time.Since(start))
+}
