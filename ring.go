@@ -497,29 +497,45 @@ func (r *Ring) Reset() (err error) {
 // Frames still being written are passed over. With no frame to return it
 // fails with [ErrNoFrame], or with [ErrPending], which matches it, if one is
 // being written. It does not allocate if dst has room.
-func (r *Ring) Newest(dst []byte) (Frame, error) {
+func (r *Ring) Newest(dst []byte) (f Frame, err error) {
 	if r.unsafely {
-		return r.newest(dst)
+		err = r.newest(&f, dst)
+		return
 	}
 	return r.guardedNewest(dst)
 }
 
 func (r *Ring) guardedNewest(dst []byte) (f Frame, err error) {
 	defer r.catchFault(enterGuard(), &err)
-	return r.newest(dst)
+	err = r.newest(&f, dst)
+	return
 }
 
-func (r *Ring) newest(dst []byte) (f Frame, err error) {
+func (r *Ring) newest(f *Frame, dst []byte) error {
 	for range maxAttempts {
-		s, st, err := r.findNewest()
-		if err != nil {
-			return Frame{}, err
+		s, st := r.peekNewest()
+		if st == 0 {
+			var err error
+			if s, st, err = r.findNewest(); err != nil {
+				return err
+			}
 		}
-		if err = r.copyFrame(&f, dst, s, st); err != errChanged {
-			return f, err
+		if err := r.copyFrame(f, dst, s, st); err != errChanged {
+			return err
 		}
 	}
-	return Frame{}, r.fail(ErrBusy, "overwritten at every attempt")
+	return r.fail(ErrBusy, "overwritten at every attempt")
+}
+
+// peekNewest returns the slot and state of the newest counter if that is a
+// committed frame, as it mostly is, and a state of 0 otherwise.
+func (r *Ring) peekNewest() (s unsafe.Pointer, st uint64) {
+	c := atomic.LoadUint64(r.head) - 1
+	s, st = r.slot(c), c<<counterShift|phaseDone
+	if atomic.LoadUint64((*uint64)(s)) != st || int64(c-atomic.LoadUint64(r.first)) < 0 {
+		st = 0
+	}
+	return
 }
 
 // findNewest finds the slot and state of the newest committed frame. The head
@@ -531,13 +547,7 @@ func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 		if r.gate.Load() != gateOpen {
 			return nil, 0, r.gateError()
 		}
-		head := atomic.LoadUint64(r.head)
-		s := r.slot(head - 1)
-		st := atomic.LoadUint64((*uint64)(s))
-		if st == (head-1)<<counterShift|phaseDone && int64(head-atomic.LoadUint64(r.first)) > 0 {
-			return s, st, nil
-		}
-		s, st, err := r.searchBack(head)
+		s, st, err := r.searchBack(atomic.LoadUint64(r.head))
 		if err != errChanged {
 			return s, st, err
 		}
