@@ -619,7 +619,6 @@ func removeFleet(name string) error {
 	ro, err := openRoster(name, true)
 	if err == nil {
 		defer ro.file.close()
-		defer ro.mem.unmap()
 		// The lock keeps joiners out until the roster, unlinked last, is gone:
 		// none can end up in rings that are about to lose their names.
 		ok, err := ro.file.lockFleet(maxMembers, ro.mark)
@@ -629,6 +628,7 @@ func removeFleet(name string) error {
 		if !ok {
 			return &contextError{"in use" + ro.someMember(), ErrInUse}
 		}
+		defer ro.file.unlockFleet(maxMembers, ro.mark)
 	} else if !errors.Is(err, ErrNotExist) {
 		return err
 	}
@@ -789,6 +789,7 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	// Whoever removes the fleet holds all seats, so from here on the roster
 	// keeps its name, if it still has it.
 	if !ro.file.linked() {
+		ro.file.unlockSeat(i, ro.mark(i))
 		return ErrFull
 	}
 	node, err := ro.takeNode(f.opts.Node, i)
@@ -848,7 +849,9 @@ func (ro *roster) holderOf(node uint16) string {
 	return ""
 }
 
-func (ro *roster) someMember() string {
+func (ro *roster) someMember() (text string) {
+	var err error
+	defer ro.catchFault(enterGuard(), &err)
 	for m := range ro.members(nil) {
 		return ": node " + itoa(int(m.Node)) + " lives in process " + itoa(m.PID)
 	}
@@ -893,15 +896,19 @@ func (ro *roster) leave(f *Fleet, drained bool) {
 		return
 	}
 	if !f.readOnly {
-		var err error
-		func() {
-			defer ro.catchFault(enterGuard(), &err)
-			i := int(f.owner >> turnBits)
-			atomic.StoreUint64(ro.seat(i, 0), f.owner&turnMask<<1)
-			ro.file.unlockSeat(i, ro.mark(i))
-		}()
+		i := int(f.owner >> turnBits)
+		ro.vacate(i, f.owner&turnMask)
+		ro.file.unlockNode(f.node, ro.nodeMark(f.node))
+		ro.file.unlockSeat(i, ro.mark(i))
 	}
 	ro.file.close()
+}
+
+// vacate marks a seat as given up.
+func (ro *roster) vacate(i int, turn uint64) {
+	var err error // a damaged roster has no seats to give up
+	defer ro.catchFault(enterGuard(), &err)
+	atomic.StoreUint64(ro.seat(i, 0), turn<<1)
 }
 
 // A Member is a process that holds a seat in the fleet.

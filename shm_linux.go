@@ -159,9 +159,10 @@ func (f *shmFile) linked() bool {
 
 func (f *shmFile) close() { syscall.Close(f.fd) }
 
-// lockSeat takes seat i for this handle; the kernel frees it when the handle
-// is closed or its process dies. The mark in shared memory is for systems
-// whose kernel offers less.
+// lockSeat takes seat i for this handle; the kernel frees it when the process
+// dies. The mark in shared memory is for systems whose kernel offers less.
+// Closing the file frees nothing while it is mapped: locks belong to the open
+// file, and the mapping keeps it open.
 func (f *shmFile) lockSeat(i int, _ *uint64) (bool, error) {
 	return tryLock(f.fd, seatLocks+int64(i), 1)
 }
@@ -178,10 +179,16 @@ func (f *shmFile) lockNode(n uint16, _ *uint64) (bool, error) {
 	return tryLock(f.fd, nodeLocks+int64(n), 1)
 }
 
+func (f *shmFile) unlockNode(n uint16, _ *uint64) { unlock(f.fd, nodeLocks+int64(n), 1) }
+
 // lockFleet takes every seat at once: it succeeds only while no member lives,
-// and keeps joiners out until the file is closed.
+// and keeps joiners out until unlockFleet.
 func (f *shmFile) lockFleet(seats int, _ func(i int) *uint64) (bool, error) {
 	return tryLock(f.fd, seatLocks, int64(seats))
+}
+
+func (f *shmFile) unlockFleet(seats int, _ func(i int) *uint64) {
+	unlock(f.fd, seatLocks, int64(seats))
 }
 
 func shmUnlink(name string) error {

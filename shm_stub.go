@@ -36,6 +36,8 @@ func (f *shmFile) unlockSeat(int, *uint64)                        {}
 func (f *shmFile) seatHeld(int, *uint64) (bool, error)            { return false, errNoShared }
 func (f *shmFile) lockNode(uint16, *uint64) (bool, error)         { return false, errNoShared }
 func (f *shmFile) lockFleet(int, func(int) *uint64) (bool, error) { return false, errNoShared }
+func (f *shmFile) unlockNode(uint16, *uint64)                     {}
+func (f *shmFile) unlockFleet(int, func(int) *uint64)             {}
 func (b *block) detach() error                                    { return errNoShared }
 func (b *block) unmap()                                           {}
 func sleepOnWord(*uint32, uint32, time.Duration)                  {}
