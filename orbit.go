@@ -53,6 +53,7 @@
 package orbit
 
 import (
+	"encoding/binary"
 	"errors"
 	"iter"
 	"reflect"
@@ -1418,7 +1419,7 @@ func getValue[T any](v *T, s unsafe.Pointer) {
 	}
 }
 
-// nativeWord and putNative carry words between shared memory and bytes in the
+// nativeWord and putNative carry words between shared memory and bytes, in the
 // machine's own order.
-func nativeWord(b []byte) uint64   { return *(*uint64)(unsafe.Pointer(unsafe.SliceData(b[:8]))) }
-func putNative(b []byte, w uint64) { *(*uint64)(unsafe.Pointer(unsafe.SliceData(b[:8]))) = w }
+func nativeWord(b []byte) uint64   { return binary.NativeEndian.Uint64(b) }
+func putNative(b []byte, w uint64) { binary.NativeEndian.PutUint64(b, w) }

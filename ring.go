@@ -219,7 +219,7 @@ func (r *Ring) publish(kind uint8, version uint64, payload []byte) (NetID64, err
 		s := r.slot(c)
 		putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(payload)))
 		putWord(s, offVersion, version)
-		putBytes(s, payload)
+		r.mem.putBytes(s, payload)
 		if r.commit(s, c) {
 			r.notify()
 			runtime.KeepAlive(r)
@@ -439,7 +439,7 @@ func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
 		s := r.slot(c)
 		putWord(s, offMeta, r.stamp|uint64(f.Kind)<<40|uint64(len(f.Payload)))
 		putWord(s, offVersion, f.Version)
-		putBytes(s, f.Payload)
+		r.mem.putBytes(s, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
 			// Lapped while others of the burst were written: again, alone.
 			if f.ID, err = r.publish(f.Kind, f.Version, f.Payload); err != nil {
@@ -595,7 +595,7 @@ func (r *Ring) copyFrame(f *Frame, dst []byte, s unsafe.Pointer, st uint64) erro
 	f.ID = r.idOf(meta, st)
 	f.Kind = uint8(meta >> 40)
 	f.Version = getWord(s, offVersion)
-	f.Payload = appendBytes(dst, s, n)
+	f.Payload = r.mem.appendBytes(dst, s, n)
 	if atomic.LoadUint64((*uint64)(s)) != st {
 		return errChanged
 	}
@@ -1292,15 +1292,18 @@ func putWord(s unsafe.Pointer, off uintptr, v uint64) {
 
 // putBytes writes the payload of a slot that this member owns. The race
 // detector is kept out of the copies: they race by design, and the state word
-// decides which of them count.
+// decides which of them count. It does not watch shared memory, but in the
+// process's own it would see what copy does even from here.
 //
 //go:norace
-func putBytes(s unsafe.Pointer, p []byte) {
+func (b *block) putBytes(s unsafe.Pointer, p []byte) {
 	to := unsafe.Add(s, offPayload)
-	if totalOrder {
+	if !totalOrder {
+		storeWords(to, p)
+	} else if b.shared {
 		copy(unsafe.Slice((*byte)(to), len(p)), p)
 	} else {
-		storeWords(to, p)
+		copyPlain(unsafe.Slice((*byte)(to), len(p)), p)
 	}
 }
 
@@ -1308,7 +1311,7 @@ func putBytes(s unsafe.Pointer, p []byte) {
 // the appended part.
 //
 //go:norace
-func appendBytes(dst []byte, s unsafe.Pointer, n int) []byte {
+func (b *block) appendBytes(dst []byte, s unsafe.Pointer, n int) []byte {
 	from := unsafe.Add(s, offPayload)
 	l := len(dst)
 	if cap(dst)-l < n {
@@ -1317,56 +1320,90 @@ func appendBytes(dst []byte, s unsafe.Pointer, n int) []byte {
 		dst = grown
 	}
 	out := dst[l : l+n]
-	if totalOrder {
+	if !totalOrder {
+		loadWords(out, from)
+	} else if b.shared {
 		copy(out, unsafe.Slice((*byte)(from), n))
 	} else {
-		loadWords(out, from)
+		copyPlain(out, unsafe.Slice((*byte)(from), n))
 	}
 	return out
 }
 
+// copyPlain is copy, for slices that do not overlap, unseen by the race
+// detector.
+//
+//go:norace
+func copyPlain(to, from []byte) {
+	for len(from) >= 1024 && len(to) >= 1024 {
+		*(*[1024]byte)(to) = *(*[1024]byte)(from)
+		to, from = to[1024:], from[1024:]
+	}
+	for len(from) >= 256 && len(to) >= 256 {
+		*(*[256]byte)(to) = *(*[256]byte)(from)
+		to, from = to[256:], from[256:]
+	}
+	for len(from) >= 32 && len(to) >= 32 {
+		t, f := (*[32]byte)(to), (*[32]byte)(from)
+		*(*[8]byte)(t[0:]) = *(*[8]byte)(f[0:])
+		*(*[8]byte)(t[8:]) = *(*[8]byte)(f[8:])
+		*(*[8]byte)(t[16:]) = *(*[8]byte)(f[16:])
+		*(*[8]byte)(t[24:]) = *(*[8]byte)(f[24:])
+		to, from = to[32:], from[32:]
+	}
+	for len(from) >= 8 && len(to) >= 8 {
+		*(*[8]byte)(to) = *(*[8]byte)(from)
+		to, from = to[8:], from[8:]
+	}
+	for i := range min(len(to), len(from)) {
+		to[i] = from[i]
+	}
+}
+
 // storeWords copies p to to, which is aligned and has room for whole words.
 func storeWords(to unsafe.Pointer, p []byte) {
-	for ; len(p) >= 64; p, to = p[64:], unsafe.Add(to, 64) {
-		w := (*[8]uint64)(to)
-		atomic.StoreUint64(&w[0], nativeWord(p[0:8]))
-		atomic.StoreUint64(&w[1], nativeWord(p[8:16]))
-		atomic.StoreUint64(&w[2], nativeWord(p[16:24]))
-		atomic.StoreUint64(&w[3], nativeWord(p[24:32]))
-		atomic.StoreUint64(&w[4], nativeWord(p[32:40]))
-		atomic.StoreUint64(&w[5], nativeWord(p[40:48]))
-		atomic.StoreUint64(&w[6], nativeWord(p[48:56]))
-		atomic.StoreUint64(&w[7], nativeWord(p[56:64]))
+	i := 0
+	for ; i+64 <= len(p); i += 64 {
+		w, q := (*[8]uint64)(unsafe.Add(to, i)), p[i:i+64]
+		atomic.StoreUint64(&w[0], nativeWord(q[0:8]))
+		atomic.StoreUint64(&w[1], nativeWord(q[8:16]))
+		atomic.StoreUint64(&w[2], nativeWord(q[16:24]))
+		atomic.StoreUint64(&w[3], nativeWord(q[24:32]))
+		atomic.StoreUint64(&w[4], nativeWord(q[32:40]))
+		atomic.StoreUint64(&w[5], nativeWord(q[40:48]))
+		atomic.StoreUint64(&w[6], nativeWord(q[48:56]))
+		atomic.StoreUint64(&w[7], nativeWord(q[56:64]))
 	}
-	for ; len(p) >= 8; p, to = p[8:], unsafe.Add(to, 8) {
-		atomic.StoreUint64((*uint64)(to), nativeWord(p))
+	for ; i+8 <= len(p); i += 8 {
+		atomic.StoreUint64((*uint64)(unsafe.Add(to, i)), nativeWord(p[i:]))
 	}
-	if len(p) > 0 {
+	if i < len(p) {
 		var tail [8]byte
-		copy(tail[:], p)
-		atomic.StoreUint64((*uint64)(to), nativeWord(tail[:]))
+		copy(tail[:], p[i:])
+		atomic.StoreUint64((*uint64)(unsafe.Add(to, i)), nativeWord(tail[:]))
 	}
 }
 
 // loadWords fills p from from, which is aligned and has whole words to read.
 func loadWords(p []byte, from unsafe.Pointer) {
-	for ; len(p) >= 64; p, from = p[64:], unsafe.Add(from, 64) {
-		w := (*[8]uint64)(from)
-		putNative(p[0:8], atomic.LoadUint64(&w[0]))
-		putNative(p[8:16], atomic.LoadUint64(&w[1]))
-		putNative(p[16:24], atomic.LoadUint64(&w[2]))
-		putNative(p[24:32], atomic.LoadUint64(&w[3]))
-		putNative(p[32:40], atomic.LoadUint64(&w[4]))
-		putNative(p[40:48], atomic.LoadUint64(&w[5]))
-		putNative(p[48:56], atomic.LoadUint64(&w[6]))
-		putNative(p[56:64], atomic.LoadUint64(&w[7]))
+	i := 0
+	for ; i+64 <= len(p); i += 64 {
+		w, q := (*[8]uint64)(unsafe.Add(from, i)), p[i:i+64]
+		putNative(q[0:8], atomic.LoadUint64(&w[0]))
+		putNative(q[8:16], atomic.LoadUint64(&w[1]))
+		putNative(q[16:24], atomic.LoadUint64(&w[2]))
+		putNative(q[24:32], atomic.LoadUint64(&w[3]))
+		putNative(q[32:40], atomic.LoadUint64(&w[4]))
+		putNative(q[40:48], atomic.LoadUint64(&w[5]))
+		putNative(q[48:56], atomic.LoadUint64(&w[6]))
+		putNative(q[56:64], atomic.LoadUint64(&w[7]))
 	}
-	for ; len(p) >= 8; p, from = p[8:], unsafe.Add(from, 8) {
-		putNative(p, atomic.LoadUint64((*uint64)(from)))
+	for ; i+8 <= len(p); i += 8 {
+		putNative(p[i:], atomic.LoadUint64((*uint64)(unsafe.Add(from, i))))
 	}
-	if len(p) > 0 {
+	if i < len(p) {
 		var tail [8]byte
-		putNative(tail[:], atomic.LoadUint64((*uint64)(from)))
-		copy(p, tail[:])
+		putNative(tail[:], atomic.LoadUint64((*uint64)(unsafe.Add(from, i))))
+		copy(p[i:], tail[:])
 	}
 }
