@@ -58,7 +58,6 @@ import (
 	"iter"
 	"reflect"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,7 +256,6 @@ type Fleet struct {
 	types   map[uint8]reflect.Type
 	closers []func()
 	closed  bool
-	cleanup runtime.Cleanup
 }
 
 // Join makes this process a member of the shared fleet name, which begins to
@@ -276,7 +274,6 @@ func Join(name string, opts Options) (*Fleet, error) {
 	if err := f.join(); err != nil {
 		return nil, within("fleet "+strconv.Quote(name), err)
 	}
-	f.cleanup = runtime.AddCleanup(f, (*shmFile).close, f.roster.file)
 	return f, nil
 }
 
@@ -303,7 +300,6 @@ func Observe(name string) (*Fleet, error) {
 	if f.roster, err = openRoster(name, false); err != nil {
 		return nil, within("fleet "+strconv.Quote(name), err)
 	}
-	f.cleanup = runtime.AddCleanup(f, (*shmFile).close, f.roster.file)
 	return f, nil
 }
 
@@ -404,7 +400,6 @@ func (f *Fleet) Close() error {
 		drained = r.drain() && drained
 	}
 	if f.roster != nil {
-		f.cleanup.Stop()
 		f.roster.leave(f, drained)
 	}
 	for _, r := range f.rings {
@@ -478,11 +473,7 @@ func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
 			return nil, within(ringPlace(f.name, kind), err)
 		}
 		r = newRing(f, mem, h)
-		if mem.shared {
-			// Every operation keeps its ring alive, so this is when nobody can
-			// touch the memory any more.
-			runtime.AddCleanup(r, func(b block) { b.unmap() }, mem)
-		}
+		r.kept = keep(mem, nil)
 		f.rings[kind] = r
 	}
 	if err := sameGeometry(r.header, want); err != nil && !f.readOnly {
@@ -694,6 +685,7 @@ func removeSegment(name string) error {
 type roster struct {
 	header segmentHeader
 	mem    block
+	kept   *kept
 
 	mu   sync.RWMutex // held to write when the file is closed
 	file *shmFile
@@ -736,7 +728,7 @@ func openRoster(name string, write bool) (*roster, error) {
 		return nil, err
 	}
 	ro := &roster{header: h, mem: mem, file: file}
-	runtime.AddCleanup(ro, func(b block) { b.unmap() }, mem)
+	ro.kept = keep(mem, file)
 	return ro, nil
 }
 
@@ -997,18 +989,26 @@ func (ro *roster) bury(i int, st uint64) {
 //
 //	defer r.catchFault(enterGuard(), &err)
 
+// setPanicOnFault is what debug.SetPanicOnFault calls. The runtime exports it
+// under this name for package runtime/debug, which would bring package os and
+// 200 kB with it into every static program. Should a Go release take the name
+// away, the program does not link.
+//
+//go:linkname setPanicOnFault runtime/debug.setPanicOnFault
+func setPanicOnFault(bool) bool
+
 // enterGuard asks for panics on bad memory, and returns what was set before.
-func enterGuard() bool { return debug.SetPanicOnFault(true) }
+func enterGuard() bool { return setPanicOnFault(true) }
 
 func (r *Ring) catchFault(before bool, err *error) {
-	debug.SetPanicOnFault(before)
+	setPanicOnFault(before)
 	if p := recover(); p != nil {
 		r.fleet.explain(p, r, err)
 	}
 }
 
 func (ro *roster) catchFault(before bool, err *error) {
-	debug.SetPanicOnFault(before)
+	setPanicOnFault(before)
 	if p := recover(); p != nil {
 		if !faultIn(p, &ro.mem) {
 			panic(p)

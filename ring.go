@@ -138,6 +138,7 @@ type Ring struct {
 
 	fleet   *Fleet
 	header  segmentHeader
+	kept    *kept
 	waiters hub
 }
 
@@ -217,9 +218,7 @@ func (r *Ring) publish(kind uint8, version uint64, payload []byte) (NetID64, err
 			return 0, err
 		}
 		s := r.slot(c)
-		putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(payload)))
-		putWord(s, offVersion, version)
-		r.mem.putBytes(s, payload)
+		r.fill(s, kind, version, payload)
 		if r.commit(s, c) {
 			r.notify()
 			runtime.KeepAlive(r)
@@ -242,28 +241,37 @@ const maxAttempts = 1000
 // claim takes the next free slot for this member: first it marks the slot,
 // then it raises the head.
 func (r *Ring) claim() (uint64, error) {
-	if r.gate.Load() != gateOpen {
-		return 0, r.gateError()
-	}
 	h := atomic.LoadUint64(r.head)
-	s := r.slot(h)
-	st := atomic.LoadUint64((*uint64)(s))
-	// The head is read again so that a writer stopped for 2^39 counters does
-	// not take a state of the far future for an old one.
-	if since(st, h) >= 0 || st&heldBit != 0 || atomic.LoadUint64(r.head) != h ||
-		!atomic.CompareAndSwapUint64((*uint64)(s), st, r.writing(h)) {
+	if !r.claimAt(h) {
 		return r.claimSlow(false)
 	}
 	if !atomic.CompareAndSwapUint64(r.head, h, h+1) {
 		r.raiseHead(h + 1)
 	}
 	if r.gate.Load() != gateOpen {
-		// Close looks for claims after it shut the gate: either it saw this
-		// one and waits, or the claim came late and is taken back untouched.
-		r.release(s, h)
-		return 0, r.gateError()
+		return 0, r.takeBack(h, h+1)
 	}
 	return h, nil
+}
+
+// claimAt marks the slot of counter h, at or above the head, as this member's
+// if it is free. The head is read after the state, so that a writer stopped for
+// 2^39 counters does not take a state of the far future for an old one.
+func (r *Ring) claimAt(h uint64) bool {
+	s := (*uint64)(r.slot(h))
+	st := atomic.LoadUint64(s)
+	return since(st, h) < 0 && st&heldBit == 0 && int64(atomic.LoadUint64(r.head)-h) <= 0 &&
+		atomic.CompareAndSwapUint64(s, st, r.writing(h))
+}
+
+// takeBack gives up the claims on the counters before end, untouched. Close
+// looks for claims after it shut the gate: either it sees one and waits for it,
+// or the claim came late, and its maker sees the gate shut.
+func (r *Ring) takeBack(c, end uint64) error {
+	for ; c != end; c++ {
+		r.release(r.slot(c), c)
+	}
+	return r.gateError()
 }
 
 // claimSlow is claim with every obstacle. It walks from the head over counters
@@ -313,8 +321,7 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 		}
 		r.raiseHead(h + 1)
 		if r.gate.Load() != gateOpen {
-			r.release(s, h)
-			return 0, r.gateError()
+			return 0, r.takeBack(h, h+1)
 		}
 		return h, nil
 	}
@@ -334,6 +341,13 @@ func (r *Ring) raiseHead(h uint64) {
 			return
 		}
 	}
+}
+
+// fill writes the frame into a slot that this member owns.
+func (r *Ring) fill(s unsafe.Pointer, kind uint8, version uint64, payload []byte) {
+	putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(payload)))
+	putWord(s, offVersion, version)
+	r.mem.putBytes(s, payload)
 }
 
 // commit makes frame c readable. It fails if others lapped this writer: then
@@ -420,40 +434,44 @@ func (r *Ring) publishBatch(frames []Frame) (n int, err error) {
 
 const maxBurst = 64
 
-// publishBurst claims a slot for every frame before it fills the first, which
-// keeps the ids together.
+// publishBurst claims a run of slots, and raises the head over all of them at
+// once, before it fills the first: that keeps the ids together.
 func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
-	var claims [maxBurst]uint64
-	claimed := 0
-	for claimed < len(frames) {
-		c, e := r.claim()
-		if e != nil {
-			err = e
-			break
-		}
-		claims[claimed] = c
-		claimed++
+	first := atomic.LoadUint64(r.head)
+	end := first
+	for end-first < uint64(len(frames)) && r.claimAt(end) {
+		end++
 	}
-	for i, c := range claims[:claimed] {
-		f := &frames[i]
+	if end == first { // somebody is in the way: one frame, the long way round
+		if err = r.republish(&frames[0]); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}
+	r.raiseHead(end)
+	if r.gate.Load() != gateOpen {
+		return 0, r.takeBack(first, end)
+	}
+	for c := first; c != end; c++ {
+		f := &frames[n]
 		s := r.slot(c)
-		putWord(s, offMeta, r.stamp|uint64(f.Kind)<<40|uint64(len(f.Payload)))
-		putWord(s, offVersion, f.Version)
-		r.mem.putBytes(s, f.Payload)
+		r.fill(s, f.Kind, f.Version, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
 			// Lapped while others of the burst were written: again, alone.
-			if f.ID, err = r.publish(f.Kind, f.Version, f.Payload); err != nil {
-				for j, c := range claims[i+1 : claimed] {
-					r.release(r.slot(c), c)
-					frames[i+1+j].ID = 0
-				}
-				return i, err
+			if err = r.republish(f); err != nil {
+				r.takeBack(c+1, end)
+				return n, err
 			}
 		}
 		n++
 	}
 	r.notify()
-	return n, err
+	return n, nil
+}
+
+func (r *Ring) republish(f *Frame) (err error) {
+	f.ID, err = r.publish(f.Kind, f.Version, f.Payload)
+	return err
 }
 
 // Mint returns a fresh id of this ring without publishing a frame: readers
@@ -1234,6 +1252,29 @@ type block struct {
 	mem    []byte
 	base   unsafe.Pointer
 	shared bool
+}
+
+// kept is the mapping and the open file behind a ring or a roster. Whoever
+// touches the memory keeps its ring or roster alive, and with it this, so when
+// this is collected nobody can touch the memory any more.
+type kept struct {
+	mem  block
+	file *shmFile
+}
+
+func keep(mem block, file *shmFile) *kept {
+	k := &kept{mem, file}
+	if mem.shared {
+		runtime.AddCleanup(k, kept.drop, *k)
+	}
+	return k
+}
+
+func (k kept) drop() {
+	k.mem.unmap()
+	if k.file != nil {
+		k.file.close()
+	}
 }
 
 // localBlock allocates zeroed memory, aligned as a mapping is for atomics.

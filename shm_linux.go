@@ -157,7 +157,13 @@ func (f *shmFile) linked() bool {
 	return syscall.Fstat(f.fd, &st) == nil && st.Nlink > 0
 }
 
-func (f *shmFile) close() { syscall.Close(f.fd) }
+// close closes the file once: another may have its number by the next time.
+func (f *shmFile) close() {
+	if f.fd >= 0 {
+		syscall.Close(f.fd)
+		f.fd = -1
+	}
+}
 
 // lockSeat takes seat i for this handle; the kernel frees it when the process
 // dies. The mark in shared memory is for systems whose kernel offers less.

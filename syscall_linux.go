@@ -1,7 +1,6 @@
 package orbit
 
 import (
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -96,20 +95,19 @@ func moveMapping(dst, src unsafe.Pointer, n uintptr) error {
 	return nil
 }
 
-// clockBase anchors Go's monotonic readings, which are relative, to the
-// kernel's CLOCK_MONOTONIC, which every process of this boot shares.
-var clockBase = sync.OnceValues(func() (int64, time.Time) {
+// clockStart and clockBase are one moment, on Go's monotonic clock, whose
+// readings are relative, and on the kernel's CLOCK_MONOTONIC, which every
+// process of this boot shares.
+var clockStart, clockBase = time.Now(), monotonic()
+
+func monotonic() int64 {
 	var ts syscall.Timespec
-	start := time.Now()
-	if _, _, e := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0); e != 0 {
-		return start.UnixNano(), start
-	}
-	return ts.Nano(), start
-})
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
+}
 
 // clockNow reads, in nanoseconds, the clock that TTLs and ages run on: shared
 // by the processes of one boot, and never stepped.
 func clockNow() int64 {
-	base, start := clockBase()
-	return base + int64(time.Since(start))
+	return clockBase + int64(time.Since(clockStart))
 }
