@@ -49,8 +49,10 @@ func (s *screen) show(picture string) {
 	s.lines = strings.Count(picture, "\n")
 }
 
-// say prints a line that stays, above the pictures to come.
+// say prints a line that stays, above the pictures to come. The next picture
+// shows what came of it.
 func (s *screen) say(format string, args ...any) {
+	s.last = time.Time{}
 	if s.live && s.lines > 0 {
 		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.lines)
 		s.lines = 0
