@@ -559,7 +559,8 @@ func (r *Ring) peekNewest() (s unsafe.Pointer, st uint64) {
 // findNewest finds the slot and state of the newest committed frame. The head
 // is loaded first and only slots below it are looked at: a frame committed
 // before the call began is below it. A state newer than the counter looked for
-// means that the ring was lapped meanwhile, so the search starts again.
+// while the head moved means that the ring was lapped meanwhile, so the search
+// starts again.
 func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 	for range maxAttempts {
 		if r.gate.Load() != gateOpen {
@@ -581,9 +582,14 @@ func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
 		st := atomic.LoadUint64((*uint64)(s))
 		switch {
 		case since(st, c) > 0:
-			return nil, 0, errChanged
+			if atomic.LoadUint64(r.head) != head {
+				return nil, 0, errChanged
+			}
+			// Claimed for a counter the head has not reached, so not committed,
+			// and perhaps left like this by a claimant that died or was stopped.
+			none = ErrPending
 		case since(st, c) < 0: // only in a damaged ring
-		case st&phaseMask == phaseDone:
+		case st&^counterMask == phaseDone:
 			return s, st, nil
 		case st&phaseMask == phaseWriting:
 			none = ErrPending
@@ -593,12 +599,16 @@ func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
 }
 
 // oldest returns the oldest counter that the ring can still hold below head.
+// It is never further from the head than the capacity, whatever first says.
 func (r *Ring) oldest(head uint64) uint64 {
 	first := atomic.LoadUint64(r.first)
-	if oldest := head - uint64(r.header.capacity); int64(oldest-first) > 0 {
-		return oldest
+	if held := head - first; held <= uint64(r.header.capacity) {
+		return first
 	}
-	return first
+	if int64(head-first) < 0 {
+		return head // reset after head was read, or damaged
+	}
+	return head - uint64(r.header.capacity)
 }
 
 // copyFrame copies the committed frame in slot s and then looks at the state
@@ -702,6 +712,9 @@ func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
 	}
 	switch st & phaseMask {
 	case phaseDone:
+		if st&ownerMask != 0 { // no commit writes that: damage
+			return nil, 0, ErrLost
+		}
 		return s, st, nil
 	case phaseWriting:
 		if r.alive(st) {
@@ -924,6 +937,10 @@ func (c *Cursor) step(gap *Gap) error {
 	}
 	if behind := int64(r.oldest(head) - c.next); behind > 0 {
 		c.jump(gap, head, uint64(behind))
+		return nil
+	}
+	if int64(c.next-atomic.LoadUint64(r.first)) < 0 { // damaged: first is nowhere near
+		c.pass(gap, Gap{Overwritten: 1})
 		return nil
 	}
 	switch _, _, status := r.look(c.next); status {
