@@ -282,7 +282,9 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 	h := atomic.LoadUint64(r.head)
 	held := 0
 	var wait backoff
-	for {
+	// In a sound ring somebody's progress is behind every turn of this loop; in
+	// a damaged one the slots may send it round for ever.
+	for range 16*r.header.capacity + 1<<20 {
 		if r.gate.Load() != gateOpen {
 			return 0, r.gateError()
 		}
@@ -325,6 +327,7 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 		}
 		return h, nil
 	}
+	return 0, r.fail(ErrDamaged, "its slots contradict each other")
 }
 
 // maxBusy is how long a publisher waits for one of the slots of a ring that
