@@ -152,6 +152,13 @@ func layout(kind uint8, g Geometry, tableLen int) segmentHeader {
 
 func (h *segmentHeader) geometry() Geometry { return Geometry{h.capacity, h.limit} }
 
+func (h *segmentHeader) describe() string {
+	if h.tableLen == 0 {
+		return h.geometry().String()
+	}
+	return h.geometry().String() + " and a table of " + strconv.Itoa(h.tableLen) + " bytes"
+}
+
 // encode writes the fixed part of the header into the first bytes of b.
 func (h *segmentHeader) encode(b []byte) {
 	o := binary.NativeEndian

@@ -193,7 +193,7 @@ func (r *Ring) refuse(n int) error {
 //go:noinline
 func (r *Ring) gateError() error {
 	if r.gate.Load() == gateDamaged {
-		return r.fleet.damage(r.header)
+		return damage(r.fleet.name, r.header)
 	}
 	return ErrClosed
 }
@@ -255,6 +255,7 @@ type Fleet struct {
 	rings   map[uint8]*Ring
 	types   map[uint8]reflect.Type
 	closers []func()
+	contest *Contest // opened at most once, for its guards are this member's
 	closed  bool
 }
 
@@ -474,17 +475,17 @@ func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
 		}
 		r = newRing(f, mem, h)
 		r.kept = keep(mem, nil)
-		f.rings[kind] = r
 	}
 	if err := sameGeometry(r.header, want); err != nil && !f.readOnly {
 		return nil, within(r.place(), err)
 	}
+	f.rings[kind] = r
 	return r, nil
 }
 
 func sameGeometry(found, want segmentHeader) error {
 	if found.geometry() != want.geometry() || found.tableLen != want.tableLen {
-		return &contextError{"the fleet has " + found.geometry().String() + ", this process wants " + want.geometry().String(), ErrGeometry}
+		return &contextError{"the fleet has " + found.describe() + ", this process wants " + want.describe(), ErrGeometry}
 	}
 	return nil
 }
@@ -538,7 +539,7 @@ func (f *shmFile) attach(kind uint8, write bool) (block, segmentHeader, error) {
 	var page [headerSize]byte
 	n, err := f.readHeader(page[:])
 	if err != nil {
-		return block{}, segmentHeader{}, &contextError{"cannot read the header", err}
+		return block{}, segmentHeader{}, within("cannot read the header", err)
 	}
 	h, err := decodeHeader(page[:n], f.size)
 	if err != nil {
@@ -609,6 +610,9 @@ func Remove(name string) error {
 
 func removeFleet(name string) error {
 	ro, err := openRoster(name, true)
+	if errors.Is(err, ErrForeign) || errors.Is(err, ErrVersion) {
+		ro, err = openRemains(name, err)
+	}
 	if err == nil {
 		defer ro.file.close()
 		// The lock keeps joiners out until the roster, unlinked last, is gone:
@@ -638,6 +642,23 @@ func removeFleet(name string) error {
 		return ErrNotExist
 	}
 	return failed
+}
+
+// openRemains opens a roster that cannot be attached to, if it is the damaged
+// or outdated remains of one: that need not keep its fleet from being removed,
+// as long as the kernel says that nobody is in it.
+func openRemains(name string, unsound error) (*roster, error) {
+	file, err := shmOpen(segmentName(name, kindRoster), true)
+	if err != nil || nodeTableLen != 0 {
+		return nil, unsound
+	}
+	var magic [len(segmentMagic)]byte
+	n, _ := file.readHeader(magic[:])
+	if string(magic[:n]) != segmentMagic[:n] {
+		file.close()
+		return nil, unsound
+	}
+	return &roster{file: file}, nil
 }
 
 // segmentKinds lists the kinds of a fleet's segments with the roster last. A
@@ -683,6 +704,7 @@ func removeSegment(name string) error {
 // count come round after 4096 holders of a seat, and an owner as old as that
 // is at worst taken for a live one: its slot is stepped round, not shared.
 type roster struct {
+	name   string // of the fleet
 	header segmentHeader
 	mem    block
 	kept   *kept
@@ -702,7 +724,12 @@ const (
 )
 
 func (ro *roster) seat(i, off int) *uint64 { return ro.mem.word(ro.header.table + i*seatSize + off) }
-func (ro *roster) mark(i int) *uint64      { return ro.seat(i, seatMark) }
+func (ro *roster) mark(i int) *uint64 {
+	if ro.mem.base == nil {
+		return nil
+	}
+	return ro.seat(i, seatMark)
+}
 
 // nodeMark is the mark of a node id, on systems that need one.
 func (ro *roster) nodeMark(n uint16) *uint64 {
@@ -727,7 +754,7 @@ func openRoster(name string, write bool) (*roster, error) {
 		file.close()
 		return nil, err
 	}
-	ro := &roster{header: h, mem: mem, file: file}
+	ro := &roster{name: name, header: h, mem: mem, file: file}
 	ro.kept = keep(mem, file)
 	return ro, nil
 }
@@ -843,6 +870,9 @@ func (ro *roster) holderOf(node uint16) string {
 }
 
 func (ro *roster) someMember() (text string) {
+	if ro.mem.base == nil {
+		return ""
+	}
 	var err error
 	defer ro.catchFault(enterGuard(), &err)
 	for m := range ro.members(nil) {
@@ -1010,21 +1040,29 @@ func (r *Ring) catchFault(before bool, err *error) {
 func (ro *roster) catchFault(before bool, err *error) {
 	setPanicOnFault(before)
 	if p := recover(); p != nil {
-		if !faultIn(p, &ro.mem) {
-			panic(p)
-		}
-		*err = &contextError{"the roster was truncated while in use", ErrDamaged}
+		ro.explain(p, err)
 	}
 }
 
-// explain turns a fault in the fleet's memory into an error and shuts the
-// ring. Any other panic goes on.
+// explain turns a fault in a ring's memory into an error and shuts the ring. A
+// fault in the roster fails the operation that asked it who is alive. Any other
+// panic goes on.
 func (f *Fleet) explain(p any, r *Ring, err *error) {
-	if !faultIn(p, &r.mem) && (f.roster == nil || !faultIn(p, &f.roster.mem)) {
+	if faultIn(p, &r.mem) {
+		r.shut(gateDamaged)
+		*err = r.gateError()
+	} else if f.roster != nil {
+		f.roster.explain(p, err)
+	} else {
 		panic(p)
 	}
-	r.shut(gateDamaged)
-	*err = r.gateError()
+}
+
+func (ro *roster) explain(p any, err *error) {
+	if !faultIn(p, &ro.mem) {
+		panic(p)
+	}
+	*err = damage(ro.name, ro.header)
 }
 
 func faultIn(p any, b *block) bool {
@@ -1033,12 +1071,15 @@ func faultIn(p any, b *block) bool {
 }
 
 // damage says what became of a segment that faulted.
-func (f *Fleet) damage(h segmentHeader) error {
-	text := "the segment is gone"
-	if size, ok := shmSize(segmentName(f.name, h.kind)); ok {
+func damage(fleet string, h segmentHeader) error {
+	text := "gone"
+	if size, ok := shmSize(segmentName(fleet, h.kind)); ok {
 		text = "truncated while in use: " + strconv.FormatInt(size, 10) + " bytes now, was " + itoa(h.size)
 	}
-	return within(ringPlace(f.name, h.kind), &contextError{text, ErrDamaged})
+	if h.kind == kindRoster {
+		text = "roster " + text
+	}
+	return within(ringPlace(fleet, h.kind), &contextError{text, ErrDamaged})
 }
 
 // ---- Types ----

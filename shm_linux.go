@@ -85,12 +85,14 @@ func shmOpen(name string, write bool) (*shmFile, error) {
 	case nil:
 	case syscall.ENOENT:
 		return nil, ErrNotExist
-	case syscall.ELOOP:
-		return nil, foreign("a symbolic link, want a plain file")
-	case syscall.EACCES, syscall.EPERM:
-		return nil, &contextError{"permission denied: it belongs to another user or its mode was changed", errors.Join(ErrForeign, err)}
-	case syscall.EISDIR, syscall.ENXIO:
-		return nil, foreign("not a plain file")
+	case syscall.ELOOP, syscall.EACCES, syscall.EPERM, syscall.EISDIR, syscall.ENXIO:
+		var st syscall.Stat_t
+		if syscall.Lstat(shmPath(name), &st) == nil {
+			if err := checkObject(&st); err != nil {
+				return nil, err
+			}
+		}
+		return nil, &contextError{"cannot open", err}
 	default:
 		return nil, &contextError{"cannot open", err}
 	}
@@ -108,16 +110,36 @@ func (f *shmFile) check() error {
 		return err
 	}
 	f.size = st.Size
+	return checkObject(&st)
+}
+
+// checkObject tells whether an object is a plain file that only its owner, and
+// the owner is us, can touch.
+func checkObject(st *syscall.Stat_t) error {
 	uid := syscall.Geteuid()
 	switch {
 	case st.Mode&syscall.S_IFMT != syscall.S_IFREG:
-		return foreign("not a plain file")
+		return foreign(fileType(st.Mode) + ", want a plain file")
 	case int(st.Uid) != uid:
 		return foreign("owned by uid " + strconv.Itoa(int(st.Uid)) + ", want " + strconv.Itoa(uid))
 	case st.Mode&0o7777 != 0o600:
 		return foreign("mode 0" + strconv.FormatUint(uint64(st.Mode&0o7777), 8) + ", want 0600")
 	}
 	return nil
+}
+
+func fileType(mode uint32) string {
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFLNK:
+		return "a symbolic link"
+	case syscall.S_IFDIR:
+		return "a directory"
+	case syscall.S_IFIFO:
+		return "a FIFO"
+	case syscall.S_IFSOCK:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // readHeader copies the header out of the file, so that it is validated on

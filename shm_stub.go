@@ -27,23 +27,30 @@ func shmUnlink(string) error                              { return errNoShared }
 func shmList(string) ([]string, error)                    { return nil, errNoShared }
 func shmSize(string) (int64, bool)                        { return 0, false }
 
-func (f *shmFile) readHeader([]byte) (int, error)                 { return 0, errNoShared }
-func (f *shmFile) mapSegment(int, bool) (block, error)            { return block{}, errNoShared }
-func (f *shmFile) linked() bool                                   { return false }
-func (f *shmFile) close()                                         {}
+// No shmFile is ever opened, so nothing calls these.
+
+func (f *shmFile) readHeader([]byte) (int, error)      { return 0, errNoShared }
+func (f *shmFile) mapSegment(int, bool) (block, error) { return block{}, errNoShared }
+func (f *shmFile) linked() bool                        { return false }
+func (f *shmFile) close()                              {}
+
 func (f *shmFile) lockSeat(int, *uint64) (bool, error)            { return false, errNoShared }
 func (f *shmFile) unlockSeat(int, *uint64)                        {}
 func (f *shmFile) seatHeld(int, *uint64) (bool, error)            { return false, errNoShared }
 func (f *shmFile) lockNode(uint16, *uint64) (bool, error)         { return false, errNoShared }
-func (f *shmFile) lockFleet(int, func(int) *uint64) (bool, error) { return false, errNoShared }
 func (f *shmFile) unlockNode(uint16, *uint64)                     {}
+func (f *shmFile) lockFleet(int, func(int) *uint64) (bool, error) { return false, errNoShared }
 func (f *shmFile) unlockFleet(int, func(int) *uint64)             {}
-func (b *block) detach() error                                    { return errNoShared }
-func (b *block) unmap()                                           {}
-func sleepOnWord(*uint32, uint32, time.Duration)                  {}
-func wakeWord(*uint32)                                            {}
-func userID() int                                                 { return max(syscall.Geteuid(), 0) }
-func processID() int                                              { return syscall.Getpid() }
+
+func (b *block) detach() error                   { return errNoShared }
+func (b *block) unmap()                          {}
+func sleepOnWord(*uint32, uint32, time.Duration) {}
+func wakeWord(*uint32)                           {}
+
+func processID() int { return syscall.Getpid() }
+
+// userID is 0 on systems that number no users.
+func userID() int { return max(syscall.Geteuid(), 0) }
 
 // clockStart anchors the clock of this process: no other shares it here.
 var clockStart = time.Now()

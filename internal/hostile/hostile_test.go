@@ -141,8 +141,8 @@ func TestForeignSegmentIsRefusedAndLeftAlone(t *testing.T) {
 		{"huge table", write(word(good, 64, 1<<40)), orbit.ErrForeign, "impossible"},
 		{"other kind", write(word(good, 72, kind+1)), orbit.ErrForeign, "kind 10 under the name of kind 9"},
 		{"other incarnation", write(word(good, 80, 12345)), orbit.ErrForeign, "another incarnation"},
-		{"directory", func(t *testing.T, path string) { os.Mkdir(path, 0o700) }, orbit.ErrForeign, "not a plain file"},
-		{"fifo", func(t *testing.T, path string) { syscall.Mkfifo(path, 0o600) }, orbit.ErrForeign, "not a plain file"},
+		{"directory", func(t *testing.T, path string) { os.Mkdir(path, 0o700) }, orbit.ErrForeign, "want a plain file"},
+		{"fifo", func(t *testing.T, path string) { syscall.Mkfifo(path, 0o600) }, orbit.ErrForeign, "want a plain file"},
 		{"mode 0644", func(t *testing.T, path string) { write(good)(t, path); os.Chmod(path, 0o644) }, orbit.ErrForeign, "mode 0644, want 0600"},
 		{"mode 0660", func(t *testing.T, path string) { write(good)(t, path); os.Chmod(path, 0o660) }, orbit.ErrForeign, "mode 0660, want 0600"},
 		{"link to a segment", func(t *testing.T, path string) {
@@ -196,7 +196,12 @@ func TestForeignRosterIsRefusedAndLeftAlone(t *testing.T) {
 		if !errors.Is(err, orbit.ErrForeign) {
 			t.Errorf("join: got %v, want %v", err, orbit.ErrForeign)
 		}
-		if err := orbit.Remove(name); !errors.Is(err, orbit.ErrForeign) {
+		if err := orbit.Remove(name); content == "" {
+			if err != nil { // nothing in it: what is left of a roster
+				t.Errorf("remove: got %v", err)
+			}
+			continue
+		} else if !errors.Is(err, orbit.ErrForeign) {
 			t.Errorf("remove: got %v, want %v", err, orbit.ErrForeign)
 		}
 		if after := state(t, path); after != before {

@@ -1,0 +1,723 @@
+package explore
+
+import (
+	"fmt"
+	"iter"
+	"math/bits"
+	"strings"
+	"time"
+	"unsafe"
+
+	"orbit/internal/overlay/step"
+)
+
+// A Script is what one thread of the explored program does, with everything
+// that it decides depending on the results of its steps alone. It runs once in
+// every execution.
+type Script struct {
+	Name    string
+	Process int // scripts of one process die together
+	Run     func(t *Thread)
+}
+
+// A World is the program explored: its threads, the memory they share, and
+// what must hold. Memory is put back to what it was when the search began
+// before every execution; Reset does the same for everything else.
+type World struct {
+	Name    string
+	Memory  []uint64
+	Scripts []Script
+	Deaths  int // how many processes may die
+	Jumps   int // how often the clock may jump, by JumpLength
+
+	Limit int // how many states to go through at most, or 0
+
+	Process func(owner uint64) int // the process that an owner names
+	Reset   func()
+	// Step checks what the thread has just done to memory.
+	Step func(t *Thread, e Event)
+	// Ghost sums up what the checks remember beyond memory and histories.
+	Ghost func() uint64
+	// End checks a state in which no thread can move. Its own operations are
+	// no steps any more.
+	End func()
+}
+
+// JumpLength is how far the clock jumps when it does, in nanoseconds: longer
+// than any grace.
+const JumpLength = int64(time.Hour)
+
+// An Event is a step made.
+type Event struct {
+	Kind     step.Kind
+	Word     int // the index in memory, or Outside
+	Old, New uint64
+	Result   uint64
+}
+
+// Outside is the word of an Event that was not in the world's memory.
+const Outside = -1
+
+// A Result is what a search went through.
+type Result struct {
+	States     int // different states
+	Executions int // runs of the scripts, each for one new path
+	Steps      int // steps made in them, repeated ones included
+	Ends       int // states in which no thread could move
+	Deepest    int // steps in the longest execution
+	Violation  string
+}
+
+// A Search runs all executions of a world.
+type Search struct {
+	World
+	Result
+
+	threads  []*Thread
+	current  *Thread
+	chosen   *Thread
+	starting bool
+	free     bool // steps are not scheduled: the execution is being wound up
+	freed    int
+	ended    bool // no thread can move
+	ending   bool // the world's end is being checked
+
+	path    []node
+	depth   int
+	seen    table
+	pristin []uint64
+
+	written []bool // by word; the last is for all outside memory
+	watched []int  // the words written
+	again   bool   // a word was found written that was taken for constant
+
+	dead  []bool
+	died  int
+	now   int64
+	jumps int
+	moves int // changes of memory, and deaths
+
+	trace []string
+	tell  bool
+}
+
+// A node is a state on the path of the present execution, and the actions
+// that can follow it. All before cur have been explored.
+type node struct {
+	hash    uint64
+	cur, n  uint8
+	actions [maxActions]action
+}
+
+const (
+	maxActions = 12
+	maxDepth   = 400
+	maxFree    = 100000
+	maxTold    = 100
+)
+
+// An action is a thread's next step, in one of the ways it can turn out.
+type action struct{ thread, way uint8 }
+
+// Ways of a step that asks the world around.
+const (
+	wayPlain = iota
+	wayDie   // the process asked about dies now
+	wayLate  // the clock jumps, or the pause was the last
+)
+
+// pending is the step a thread is about to make.
+type pending struct {
+	kind question
+	proc int // asked about
+}
+
+type question uint8
+
+const (
+	askMemory question = iota
+	askAlive
+	askPause
+	askClock
+)
+
+// A Thread is a script in execution.
+type Thread struct {
+	Index   int
+	Process int
+	Name    string
+
+	run     func(t *Thread)
+	search  *Search
+	next    func() (struct{}, bool)
+	yield   func(struct{}) bool
+	done    bool
+	way     uint8
+	pending pending
+	history uint64 // of the results of all steps: it determines the thread's state
+	loops   []entry
+	onStart func()
+
+	atomic   bool   // all it does now is one step
+	constant bool   // the operation under way is a load of what nobody writes
+	old      uint64 // the word before the operation under way
+
+	moves  int // its own changes of memory
+	paused int // pauses since the last Begin
+	looked int // changes made by others until the last pause
+}
+
+// news tells whether others have changed anything since the last pause.
+func (t *Thread) news() bool { return t.search.moves-t.moves != t.looked }
+
+// An entry is a loop that a thread is in, and its history before.
+type entry struct {
+	loop    int
+	history uint64
+}
+
+// abandon unwinds a thread that goes on and on.
+type abandon struct{}
+
+// NewSearch prepares a search of w.
+func NewSearch(w World) *Search {
+	s := &Search{World: w}
+	s.pristin = append([]uint64(nil), w.Memory...)
+	s.written = make([]bool, len(w.Memory)+1)
+	processes := 0
+	for i, script := range w.Scripts {
+		t := &Thread{Index: i, Process: script.Process, Name: script.Name, run: script.Run, search: s}
+		s.threads = append(s.threads, t)
+		processes = max(processes, script.Process+1)
+	}
+	s.dead = make([]bool, processes)
+	return s
+}
+
+// Run explores every execution, or those until the first violation.
+func (s *Search) Run() Result {
+	step.Before, step.After = s.before, s.after
+	step.Alive, step.Pause, step.Clock = s.alive, s.pause, s.clock
+	step.Enter, step.Again = s.enterLoop, s.againInLoop
+	defer func() {
+		step.Before, step.After = nil, nil
+		step.Alive, step.Pause, step.Clock = nil, nil, nil
+		step.Enter, step.Again = nil, nil
+	}()
+	for _, t := range s.threads {
+		var stop func()
+		t.next, stop = iter.Pull(t.loop)
+		defer stop()
+		t.next()
+	}
+	for {
+		s.Result = Result{}
+		s.seen.clear()
+		s.path = s.path[:0]
+		s.again = false
+		for {
+			s.execute()
+			if s.again || s.Violation != "" || !s.backtrack() {
+				break
+			}
+		}
+		if !s.again {
+			break
+		}
+	}
+	s.States = s.seen.used
+	if s.Violation != "" {
+		s.explain()
+	}
+	return s.Result
+}
+
+// backtrack goes back to the last state with an action not yet taken.
+func (s *Search) backtrack() bool {
+	for len(s.path) > 0 {
+		n := &s.path[len(s.path)-1]
+		if n.cur++; n.cur < n.n {
+			return true
+		}
+		s.path = s.path[:len(s.path)-1]
+	}
+	return false
+}
+
+// execute runs the scripts along the path, and on from its end until nothing
+// new comes.
+func (s *Search) execute() {
+	s.Executions++
+	copy(s.Memory, s.pristin)
+	clear(s.dead)
+	s.died, s.now, s.jumps, s.moves, s.depth = 0, JumpLength, 0, 0, 0
+	s.free, s.freed, s.ended, s.chosen = false, 0, false, nil
+	s.World.Reset()
+	s.starting = true
+	for _, t := range s.threads {
+		t.loops = t.loops[:0]
+		t.done, t.atomic, t.history, t.onStart, t.paused, t.moves = false, false, uint64(t.Index), nil, 0, 0
+		s.resume(t)
+	}
+	s.starting = false
+	s.chosen = s.choose()
+	for s.chosen != nil {
+		t := s.chosen
+		s.resume(t)
+		if t.done && !s.free {
+			s.chosen = s.choose()
+		}
+	}
+	s.free, s.current = true, nil
+	if s.ended && s.Violation == "" && s.World.End != nil {
+		s.ending = true
+		s.World.End()
+		s.ending = false
+	}
+	for _, t := range s.threads {
+		for !t.done {
+			s.resume(t)
+		}
+	}
+	s.current = nil
+}
+
+// resume runs a thread until it yields or ends.
+func (s *Search) resume(t *Thread) {
+	s.current = t
+	t.next()
+}
+
+func (t *Thread) loop(yield func(struct{}) bool) {
+	t.yield = yield
+	for yield(struct{}{}) {
+		t.once()
+		t.done = true
+	}
+}
+
+func (t *Thread) once() {
+	defer func() {
+		if p := recover(); p != nil {
+			if _, ok := p.(abandon); !ok {
+				t.search.Fail("%s panics: %v", t.Name, p)
+			}
+		}
+	}()
+	t.run(t)
+}
+
+// Begin has f called at the moment the thread makes its next step: an
+// operation begins no earlier than with its first.
+func (t *Thread) Begin(f func()) {
+	t.onStart = f
+	t.paused = 0
+}
+
+// Atomically has the thread do all of f in one step.
+func (t *Thread) Atomically(f func()) {
+	if !t.wait(askMemory, 0) {
+		return
+	}
+	t.atomic = true
+	f()
+	t.atomic = false
+}
+
+// Free tells whether the execution is over, so that results mean nothing.
+func (s *Search) Free() bool { return s.free }
+
+// Ending tells whether it is End that runs.
+func (s *Search) Ending() bool { return s.ending }
+
+// Dead tells whether a process died.
+func (s *Search) Dead(process int) bool { return s.dead[process] }
+
+// Fail reports a violation.
+func (s *Search) Fail(format string, args ...any) {
+	if s.Violation != "" || s.again {
+		return
+	}
+	s.Violation = fmt.Sprintf(format, args...)
+	s.free = true
+	s.chosen = nil
+}
+
+// choose returns the thread to make the next step, or nil if the execution is
+// over.
+func (s *Search) choose() *Thread {
+	if s.free {
+		return nil
+	}
+	if s.depth == len(s.path) && !s.extend() {
+		s.free = true
+		return nil
+	}
+	n := &s.path[s.depth]
+	a := n.actions[n.cur]
+	s.depth++
+	s.Deepest = max(s.Deepest, s.depth)
+	s.Steps++
+	t := s.threads[a.thread]
+	t.way = a.way
+	return t
+}
+
+// extend puts the present state on the path, unless it was seen before or is
+// an end.
+func (s *Search) extend() bool {
+	n := node{hash: s.hash()}
+	if !s.seen.add(n.hash) && !s.tell {
+		for i := range s.path {
+			if s.path[i].hash == n.hash {
+				s.Fail("the execution comes round to the state after %d steps: it can go on like this for ever", i)
+			}
+		}
+		return false
+	}
+	if s.Limit > 0 && s.seen.used > s.Limit {
+		s.Fail("more than %d states", s.Limit)
+		return false
+	}
+	if s.depth >= maxDepth {
+		s.Fail("an execution of %d steps without an end", maxDepth)
+		return false
+	}
+	last := s.current
+	if last != nil {
+		s.offer(&n, last)
+	}
+	for _, t := range s.threads {
+		if t != last {
+			s.offer(&n, t)
+		}
+	}
+	if n.n == 0 {
+		s.Ends++
+		s.ended = true
+		return false
+	}
+	s.path = append(s.path, n)
+	return true
+}
+
+// offer adds the ways in which a thread can go on.
+func (s *Search) offer(n *node, t *Thread) {
+	if t.done || s.dead[t.Process] {
+		return
+	}
+	add := func(way uint8) {
+		n.actions[n.n] = action{uint8(t.Index), way}
+		n.n++
+	}
+	switch t.pending.kind {
+	case askPause:
+		// A pause ends when something has changed: to look again before is to
+		// see the same again. If nothing changes it was the last, but never
+		// the first.
+		if t.paused == 0 || t.news() {
+			add(wayPlain)
+		} else {
+			add(wayLate)
+		}
+	case askAlive:
+		add(wayPlain)
+		if !s.dead[t.pending.proc] && s.died < s.Deaths {
+			add(wayDie)
+		}
+	case askClock:
+		add(wayPlain)
+		if s.jumps < s.Jumps {
+			add(wayLate)
+		}
+	default:
+		add(wayPlain)
+	}
+}
+
+// hash sums up the state: memory, what every thread has seen, and what
+// happened around them.
+func (s *Search) hash() uint64 {
+	h := uint64(len(s.watched))
+	for _, w := range s.watched {
+		h = mix(h, s.Memory[w])
+	}
+	for _, t := range s.threads {
+		x := t.history<<1 | b2u(t.done)
+		if t.paused > 0 {
+			x = mix(x, 1+b2u(t.news()))
+		}
+		h = mix(h, x)
+	}
+	around := uint64(s.jumps)
+	for _, d := range s.dead {
+		around = around<<1 | b2u(d)
+	}
+	return mix(mix(h, around), s.World.Ghost())
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// mix is a step of a hash: the two halves of a product, of factors that are
+// not known to be related.
+func mix(h, v uint64) uint64 {
+	hi, lo := bits.Mul64(h^0x2d358dccaa6c78a5, v^0x8bb84b93962eacc9)
+	return hi ^ lo
+}
+
+// ---- Steps ----
+
+// wait lets the scheduler decide when the thread makes the step it is about
+// to make. It returns false if steps are not scheduled any more.
+func (t *Thread) wait(kind question, proc int) bool {
+	s := t.search
+	if t.atomic {
+		t.way = wayLate
+		return !s.free
+	}
+	t.pending = pending{kind, proc}
+	if s.starting {
+		t.yield(struct{}{})
+	} else if s.chosen = s.choose(); s.chosen != t {
+		t.yield(struct{}{})
+	}
+	if s.free {
+		return false
+	}
+	if f := t.onStart; f != nil {
+		t.onStart = nil
+		f()
+	}
+	return true
+}
+
+// windUp counts the steps of a thread that is only to come to its end.
+func (s *Search) windUp() {
+	if s.freed++; s.freed > maxFree {
+		panic(abandon{})
+	}
+}
+
+func (s *Search) word(addr unsafe.Pointer) int {
+	off := uintptr(addr) - uintptr(unsafe.Pointer(unsafe.SliceData(s.Memory)))
+	if off < uintptr(len(s.Memory))*8 {
+		return int(off / 8)
+	}
+	return len(s.Memory)
+}
+
+func (s *Search) before(k step.Kind, addr unsafe.Pointer) {
+	t := s.current
+	if t == nil || s.free {
+		if t != nil {
+			s.windUp()
+		}
+		return
+	}
+	w := s.word(addr)
+	if t.constant = k == step.Load && !s.written[w]; t.constant {
+		return
+	}
+	if t.wait(askMemory, 0) && w < len(s.Memory) {
+		t.old = s.Memory[w]
+	}
+	if s.tell {
+		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: %v", t.Name, step.Where(), k))
+	}
+}
+
+func (s *Search) after(k step.Kind, addr unsafe.Pointer, result uint64) {
+	t := s.current
+	if t == nil || s.free || t.constant {
+		return
+	}
+	t.history = mix(t.history, result)
+	e := Event{Kind: k, Word: s.word(addr), Result: result, Old: t.old}
+	changes := k == step.Store || k == step.Add || k == step.Swap || k == step.Compare && result == 1
+	if changes && !s.written[e.Word] {
+		// Loads of it were not scheduled: from the beginning, with them.
+		s.written[e.Word] = true
+		if e.Word < len(s.Memory) {
+			s.watched = append(s.watched, e.Word)
+		}
+		s.again, s.free, s.chosen = true, true, nil
+		return
+	}
+	if e.Word == len(s.Memory) {
+		e.Word, e.Old = Outside, 0
+	} else {
+		e.New = s.Memory[e.Word]
+	}
+	if changes {
+		s.moves++
+		t.moves++
+	}
+	if s.tell {
+		s.trace[len(s.trace)-1] += fmt.Sprintf(" = %#x", result)
+		if e.Old != e.New {
+			s.trace[len(s.trace)-1] += fmt.Sprintf(" (%#x -> %#x)", e.Old, e.New)
+		}
+	}
+	s.World.Step(t, e)
+}
+
+// alive answers whether an owner lives. A death is decided when somebody asks:
+// between its last step and the first question a dead process differs from a
+// stopped one in nothing.
+func (s *Search) alive(owner uint64) bool {
+	t := s.current
+	p := s.World.Process(owner)
+	if t == nil || s.free {
+		return p < 0 || !s.dead[p]
+	}
+	if p < 0 {
+		s.Fail("%s asks about owner %#x, which nobody is", t.Name, owner)
+		return true
+	}
+	if !t.wait(askAlive, p) {
+		return true
+	}
+	if t.way == wayDie && !s.dead[p] {
+		s.dead[p] = true
+		s.died++
+		s.moves++
+	}
+	t.history = mix(t.history, 2+b2u(s.dead[p]))
+	if s.tell {
+		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: process %d lives: %v", t.Name, step.Where(), p, !s.dead[p]))
+	}
+	return !s.dead[p]
+}
+
+// pause stands for a short sleep of a thread that has to wait for others.
+func (s *Search) pause(time.Duration) bool {
+	t := s.current
+	if t == nil || s.free {
+		if t != nil {
+			s.windUp()
+		}
+		return false
+	}
+	first := t.paused == 0
+	if !t.wait(askPause, 0) {
+		return false
+	}
+	if !first && t.way == wayLate {
+		t.history = mix(t.history, 5)
+		if s.tell {
+			s.trace = append(s.trace, fmt.Sprintf("%-8s %s: waits no longer", t.Name, step.Where()))
+		}
+		return false
+	}
+	t.paused++
+	t.looked = s.moves - t.moves
+	t.history = mix(t.history, 4)
+	if s.tell {
+		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: waits", t.Name, step.Where()))
+	}
+	return true
+}
+
+// enterLoop and againInLoop take the history of a thread back to what it was
+// before a loop when a try has failed: nothing of it but what is carried makes
+// a difference any more. A try that fails although nothing changed then comes
+// round to a state that is on the path.
+func (s *Search) enterLoop(loop int) {
+	if t := s.current; t != nil {
+		t.loops = append(t.loops, entry{loop, t.history})
+	}
+}
+
+func (s *Search) againInLoop(loop int, carried ...uint64) {
+	t := s.current
+	if t == nil {
+		return
+	}
+	for t.loops[len(t.loops)-1].loop != loop {
+		t.loops = t.loops[:len(t.loops)-1]
+	}
+	t.history = mix(t.loops[len(t.loops)-1].history, uint64(loop))
+	for _, v := range carried {
+		t.history = mix(t.history, v)
+	}
+}
+
+func (s *Search) clock() int64 {
+	t := s.current
+	if t == nil || s.free {
+		return s.now
+	}
+	if !t.wait(askClock, 0) {
+		return s.now
+	}
+	if t.way == wayLate && !t.atomic {
+		s.jumps++
+		s.now += JumpLength
+	}
+	t.history = mix(t.history, uint64(s.now))
+	return s.now
+}
+
+// explain makes the execution of the violation once more, and tells it.
+func (s *Search) explain() {
+	found := s.Result
+	s.tell, s.Violation = true, ""
+	s.execute()
+	s.tell = false
+	again := s.Violation
+	s.Result = found
+	if again != found.Violation {
+		s.trace = append(s.trace, fmt.Sprintf("(once more it ended with %q: the scripts are not deterministic)", again))
+	}
+	if cut := len(s.trace) - maxTold; cut > 0 {
+		s.trace = append(s.trace[:maxTold], fmt.Sprintf("(and %d steps more)", cut))
+	}
+	s.Violation += "\n\t" + strings.Join(s.trace, "\n\t")
+}
+
+// A table is a set of hashes.
+type table struct {
+	slots []uint64
+	used  int
+}
+
+func (t *table) clear() {
+	if t.slots == nil {
+		t.slots = make([]uint64, 1<<12)
+	}
+	clear(t.slots)
+	t.used = 0
+}
+
+// add tells whether h is new.
+func (t *table) add(h uint64) bool {
+	if h == 0 {
+		h = 1
+	}
+	if t.used*2 >= len(t.slots) {
+		old := t.slots
+		t.slots = make([]uint64, 2*len(old))
+		t.used = 0
+		for _, x := range old {
+			if x != 0 {
+				t.add(x)
+			}
+		}
+	}
+	mask := uint64(len(t.slots) - 1)
+	for i := h & mask; ; i = (i + 1) & mask {
+		switch t.slots[i] {
+		case 0:
+			t.slots[i] = h
+			t.used++
+			return true
+		case h:
+			return false
+		}
+	}
+}
