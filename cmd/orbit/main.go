@@ -1,97 +1,143 @@
-// Command orbit shows and works with fleets of sibling processes on this host.
+// Command orbit shows Orbit at work.
+//
+//	go run ./cmd/orbit demo
 package main
 
 import (
-	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
 )
+
+// A command is one subcommand. Each has a file of its own.
+type command struct {
+	name   string
+	args   string // as shown in its usage line
+	short  string // one line, for the list of commands
+	long   string // what its -h says above its flags
+	flags  func(*flag.FlagSet)
+	run    func(args []string) error
+	hidden bool // started by other commands, not by people
+}
+
+var commands = []*command{demoCommand, siblingCommand}
+
+const usageHead = `Orbit lets sibling processes on one host share recent facts through shared
+memory, without a server. This command shows it at work.
+
+Usage: orbit <command> [flags] [arguments]
+
+`
+
+const usageTail = `
+"orbit <command> -h" says what a command does and what flags it has.
+
+Exit codes:
+  0    done
+  1    it failed; what failed is on standard error
+  2    wrong usage
+  3    this system has no shared memory that Orbit can use
+  130  interrupted; everything it had started is stopped and cleared away
+`
 
 // Exit codes.
 const (
-	exitOK          = 0
+	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
 	exitUnsupported = 3
 	exitInterrupted = 130
 )
 
-// A command is one word after orbit.
-type command struct {
-	name, args, about string
-	run               func(ctx context.Context, args []string, out io.Writer) error
-	hidden            bool
-}
+var errInterrupted = errors.New("interrupted")
 
-func commands() []command {
-	return []command{
-		{name: "demo", args: "[-n N] [-for TIME] [-fleet NAME]", about: "start real siblings, kill one, and watch the others go on", run: demo},
-		{name: siblingCommand, run: sibling, hidden: true},
+// usageError is a complaint about arguments.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if len(args) == 0 {
+		usage(os.Stderr)
+		return exitUsage
 	}
-}
-
-// errUsage is for mistakes on the command line, already explained.
-var errUsage = errors.New("usage")
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
-		usage(out)
-		if len(args) == 0 {
-			return exitUsage
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		if len(args) == 1 {
+			usage(os.Stdout)
+			return exitDone
 		}
-		return exitOK
+		args = []string{args[1], "-h"}
 	}
-	for _, c := range commands() {
+	for _, c := range commands {
 		if c.name == args[0] {
-			return explain(ctx, c.run(ctx, args[1:], out), errs)
+			return c.start(args[1:])
 		}
 	}
-	fmt.Fprintf(errs, "orbit: no command %q; orbit -h lists them\n", args[0])
+	fmt.Fprintf(os.Stderr, "orbit: unknown command %q; \"orbit -h\" lists them\n", args[0])
 	return exitUsage
 }
 
-// explain prints an error and returns the exit code for it.
-func explain(ctx context.Context, err error, errs io.Writer) int {
+func usage(w io.Writer) {
+	fmt.Fprint(w, usageHead, "Commands:\n")
+	for _, c := range commands {
+		if !c.hidden {
+			fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
+		}
+	}
+	fmt.Fprint(w, usageTail)
+}
+
+// start parses the flags of a command, runs it, and turns its error into an
+// exit code.
+func (c *command) start(args []string) int {
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	c.flags(flags)
+	err := flags.Parse(args)
+	switch {
+	case err == flag.ErrHelp:
+		c.help(flags, os.Stdout)
+		return exitDone
+	case err != nil:
+		err = usagef("%v", err)
+	default:
+		err = c.run(flags.Args())
+	}
+	code := exitCode(err)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "orbit %s: %s\n", c.name, strings.TrimPrefix(err.Error(), "orbit: "))
+	}
+	if code == exitUsage {
+		fmt.Fprintf(os.Stderr, "\"orbit %s -h\" says how it is used\n", c.name)
+	}
+	return code
+}
+
+func (c *command) help(flags *flag.FlagSet, w io.Writer) {
+	fmt.Fprintf(w, "Usage: orbit %s %s\n\n%s\nFlags:\n", c.name, c.args, c.long)
+	flags.SetOutput(w)
+	flags.PrintDefaults()
+}
+
+func exitCode(err error) int {
+	var wrong *usageError
 	switch {
 	case err == nil:
-		return exitOK
-	case errors.Is(err, errUsage):
+		return exitDone
+	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		fmt.Fprintln(errs, "orbit: interrupted")
+	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	}
-	fmt.Fprintln(errs, err)
-	if errors.Is(err, errors.ErrUnsupported) {
+	case errors.Is(err, errors.ErrUnsupported):
 		return exitUnsupported
 	}
 	return exitFailed
-}
-
-func usage(out io.Writer) {
-	fmt.Fprint(out, `orbit: sibling processes on one host, sharing recent facts
-
-  orbit COMMAND [FLAGS]
-
-`)
-	for _, c := range commands() {
-		if !c.hidden {
-			fmt.Fprintf(out, "  %-4s %-34s %s\n", c.name, c.args, c.about)
-		}
-	}
-	fmt.Fprint(out, `
-Every command explains its flags with -h. Exit codes: 0 done, 1 failed, 2 wrong
-use, 3 no shared memory on this system, 130 interrupted.
-`)
 }

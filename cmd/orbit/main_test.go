@@ -1,138 +1,302 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"orbit"
 )
 
-// built is the command, built once for all tests.
-var built string
+// program is the command under test, built once.
+var program string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "orbit")
-	if err != nil {
-		panic(err)
-	}
-	built = filepath.Join(dir, "orbit")
-	if out, err := exec.Command("go", "build", "-o", built, ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s", out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "orbit")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		program = filepath.Join(dir, "orbit.exe")
+		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
 }
 
-func orbitCommand(args ...string) (*exec.Cmd, *bytes.Buffer) {
-	var out bytes.Buffer
-	c := exec.Command(built, args...)
-	c.Stdout, c.Stderr = &out, &out
-	return c, &out
+// A started command with its output as it comes.
+type started struct {
+	*exec.Cmd
+	t      *testing.T
+	lines  *bufio.Scanner
+	said   strings.Builder
+	stderr bytes.Buffer
 }
 
-// nothingLeft fails the test if the demo left segments or processes behind.
-func nothingLeft(t *testing.T, fleet string) {
+func start(t *testing.T, args ...string) *started {
 	t.Helper()
-	left, _ := filepath.Glob("/dev/shm/orbit-" + fleet + "-*")
-	for _, path := range left {
-		os.Remove(path)
+	c := &started{Cmd: exec.Command(program, args...), t: t}
+	c.Stderr = &c.stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(left) > 0 {
-		t.Errorf("left in shared memory: %v", left)
-	}
-	if out, err := exec.Command("pgrep", "-f", fleet).Output(); err == nil {
-		t.Errorf("left running: %s", out)
-	}
-}
-
-func fleetName() string { return fmt.Sprintf("demotest%d", os.Getpid()) }
-
-func TestDemoKillsASiblingAndLeavesNothing(t *testing.T) {
-	name := fleetName()
-	c, out := orbitCommand("demo", "-for", "4s", "-n", "3", "-fleet", name)
-	if err := c.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	nothingLeft(t, name)
-	text := out.String()
-	if strings.Contains(text, "\x1b") {
-		t.Errorf("escape sequences where there is no terminal:\n%q", text)
-	}
-	for _, want := range []string{
-		`fleet ` + name,
-		`4 members`,
-		`killed process \d+, node \d+: no member any more after`,
-		`3 members`,
-		`started process \d+ in its place`,
-		`[1-9]\d* values stored by 4 processes`,
-		`its siblings went on: [1-9]\d* values since`,
-	} {
-		if !regexp.MustCompile(want).MatchString(text) {
-			t.Errorf("no %q in\n%s", want, text)
-		}
-	}
-	sum := regexp.MustCompile(`: (\d+) accounted for of (\d+)`).FindStringSubmatch(text)
-	if sum == nil || sum[1] != sum[2] {
-		t.Errorf("counters do not add up: %v in\n%s", sum, text)
-	}
-}
-
-func TestInterruptedDemoLeavesNothing(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		name := fleetName()
-		c, out := orbitCommand("demo", "-fleet", name)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(1500 * time.Millisecond)
-		c.Process.Signal(sig)
-		var exit *exec.ExitError
-		if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-			t.Errorf("%v: got %v, want exit code %d\n%s", sig, err, exitInterrupted, out)
-		}
-		nothingLeft(t, name)
-	}
-}
-
-func TestSiblingsEndWithAKilledDemo(t *testing.T) {
-	name := fleetName()
-	c, _ := orbitCommand("demo", "-fleet", name)
+	c.lines = bufio.NewScanner(out)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
-	c.Process.Kill()
-	c.Wait()
-	time.Sleep(time.Second)
-	if out, err := exec.Command("pgrep", "-f", name).Output(); err == nil {
-		t.Errorf("left running: %s", out)
+	t.Cleanup(func() {
+		c.Process.Kill()
+		c.Wait()
+	})
+	return c
+}
+
+// until reads output up to the first line that matches, and returns what its
+// group matched.
+func (c *started) until(pattern string) string {
+	c.t.Helper()
+	re := regexp.MustCompile(pattern)
+	for c.lines.Scan() {
+		c.said.WriteString(c.lines.Text() + "\n")
+		if m := re.FindStringSubmatch(c.lines.Text()); m != nil {
+			return m[len(m)-1]
+		}
 	}
-	// A killed parent cannot tidy up: its segments stay for the next to remove.
-	left, _ := filepath.Glob("/dev/shm/orbit-" + name + "-*")
-	for _, path := range left {
-		os.Remove(path)
+	c.t.Fatalf("output ended without a match of %q:\n%s%s", pattern, c.said.String(), c.stderr.String())
+	return ""
+}
+
+// finish reads all output and wants the exit code.
+func (c *started) finish(code int) string {
+	c.t.Helper()
+	for c.lines.Scan() {
+		c.said.WriteString(c.lines.Text() + "\n")
+	}
+	c.Wait()
+	if got := c.ProcessState.ExitCode(); got != code {
+		c.t.Fatalf("got exit code %d (%v), want %d\n%s%s", got, c.ProcessState, code, c.said.String(), c.stderr.String())
+	}
+	return c.said.String()
+}
+
+// demoFleet returns the name of a fleet that the test wants gone at its end.
+func demoFleet(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("d%d.%s", os.Getpid(), strconv.FormatInt(time.Now().UnixNano()%1e6, 36))
+	if _, err := orbit.Observe(name); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	return name
+}
+
+// wantGone waits until nothing of a fleet is in shared memory.
+func wantGone(t *testing.T, fleet string, patience time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		_, err := orbit.Observe(fleet)
+		fleets, listErr := orbit.Fleets()
+		if errors.Is(err, orbit.ErrNotExist) && (listErr != nil || !slices.Contains(fleets, fleet)) {
+			return
+		}
+		if time.Now().After(end) {
+			orbit.Remove(fleet)
+			t.Fatalf("fleet %q is still in shared memory: %v", fleet, err)
+		}
 	}
 }
 
-func TestWrongUseIsExplained(t *testing.T) {
-	for _, args := range [][]string{{}, {"nonsense"}, {"demo", "-n", "1"}, {"demo", "-for", "1s"}, {"demo", "extra"}, {"demo", "-nonsense"}} {
-		c, out := orbitCommand(args...)
-		var exit *exec.ExitError
-		if err := c.Run(); !errors.As(err, &exit) || exit.ExitCode() != exitUsage || out.Len() == 0 {
-			t.Errorf("%v: got %v and %q, want exit code %d and an explanation", args, err, out, exitUsage)
+func number(t *testing.T, text, pattern string) int {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no match of %q in:\n%s", pattern, text)
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func pids(said string) (pids []int) {
+	for _, m := range regexp.MustCompile(`started sibling \d+, pid (\d+)`).FindAllStringSubmatch(said, -1) {
+		pid, _ := strconv.Atoi(m[1])
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+func TestDemoEndsByItselfWithCountsThatAddUp(t *testing.T) {
+	fleet := demoFleet(t)
+	said := start(t, "demo", "-for", "4s", "-fleet", fleet).finish(exitDone)
+	wantGone(t, fleet, 0)
+	head := number(t, said, `(\d+)  values published`)
+	delivered := number(t, said, `(\d+)  delivered`)
+	passed := number(t, said, `(\d+)  passed`)
+	moved := number(t, said, `(\d+)  counters the cursor moved`)
+	if head < 4 || delivered+passed != moved || moved != head {
+		t.Errorf("got head %d, delivered %d, passed %d, moved %d\n%s", head, delivered, passed, moved, said)
+	}
+	if own := number(t, said, `(\d+)  stored, as the siblings counted`); passed == 0 && own != delivered {
+		t.Errorf("delivered %d of %d values that siblings stored, and passed none\n%s", delivered, own, said)
+	}
+	if after := number(t, said, `(\d+)  of them stored by the others after the kill`); after < 3 {
+		t.Errorf("got %d values from the others after the kill, want some from each\n%s", after, said)
+	}
+	if n := len(pids(said)); n != 4 {
+		t.Errorf("got %d siblings, want 3 and a replacement\n%s", n, said)
+	}
+	if strings.Contains(said, "\x1b") {
+		t.Errorf("escape sequences in plain output: %q", said)
+	}
+}
+
+func TestDemoTableShowsTheVictimGoneAndTheOthersUnharmed(t *testing.T) {
+	fleet := demoFleet(t)
+	c := start(t, "demo", "-n", "4", "-for", "4s", "-fleet", fleet)
+	victim := c.until(`killed sibling \d+, pid (\d+), with SIGKILL: node \d+ was gone from the members`)
+	said := c.finish(exitDone)
+	table := said[strings.LastIndex(said, "sees"):]
+	var members []string
+	for _, pid := range pids(said) {
+		line := regexp.MustCompile(fmt.Sprintf(`(?m)^ +\d+ +%d .*$`, pid)).FindString(table)
+		switch {
+		case strconv.Itoa(pid) == victim:
+			if !strings.Contains(line, "killed") {
+				t.Errorf("got %q for the victim", line)
+			}
+		default:
+			members = append(members, line)
+			if f := strings.Fields(line); len(f) != 8 || f[5] == "0" || f[6] != "3" {
+				t.Errorf("got %q, want values stored and 3 siblings seen", line)
+			}
 		}
 	}
-	c, out := orbitCommand("-h")
-	if err := c.Run(); err != nil || !strings.Contains(out.String(), "demo") {
-		t.Errorf("-h: got %v and %q", err, out)
+	if len(members) != 4 {
+		t.Errorf("got members %q, want 4\n%s", members, said)
+	}
+	wantGone(t, fleet, 0)
+}
+
+func TestInterruptedDemoLeavesNothing(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			fleet := demoFleet(t)
+			c := start(t, "demo", "-for", "60s", "-fleet", fleet)
+			c.until(`^ring \d+: head [1-9]`)
+			c.Process.Signal(sig)
+			said := c.finish(exitInterrupted)
+			wantGone(t, fleet, 0)
+			if len(pids(said)) != 3 {
+				t.Errorf("got siblings %v, want 3", pids(said))
+			}
+			for _, pid := range pids(said) {
+				if p, err := os.FindProcess(pid); err == nil && p.Signal(syscall.Signal(0)) == nil {
+					t.Errorf("sibling with pid %d still runs", pid)
+				}
+			}
+		})
+	}
+}
+
+func TestKilledDemoLeavesNothing(t *testing.T) {
+	fleet := demoFleet(t)
+	c := start(t, "demo", "-for", "60s", "-fleet", fleet)
+	c.until(`^ring \d+: head [1-9]`)
+	c.Process.Kill()
+	c.Wait()
+	wantGone(t, fleet, 30*time.Second)
+}
+
+func TestDemoLeavesAFleetOfOthersAlone(t *testing.T) {
+	fleet := demoFleet(t)
+	f, err := orbit.Join(fleet, orbit.Options{Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer orbit.Remove(fleet)
+	defer f.Close()
+	c := start(t, "demo", "-fleet", fleet)
+	c.finish(exitFailed)
+	if got := c.stderr.String(); !strings.Contains(got, fleet) || !strings.Contains(got, "exists already") {
+		t.Errorf("got %q, want it to say that %q exists already", got, fleet)
+	}
+	if m, err := f.Members(); err != nil || len(m) != 1 {
+		t.Errorf("got members %v, error %v", m, err)
+	}
+}
+
+func TestWrongUsageSaysWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "Commands:"},
+		{[]string{"nope"}, `unknown command "nope"`},
+		{[]string{"demo", "more"}, `no arguments, found "more"`},
+		{[]string{"demo", "-n", "1"}, "-n 1: want 2 to 32"},
+		{[]string{"demo", "-for", "1s"}, "-for 1s: want at least 2s"},
+		{[]string{"demo", "-nope"}, "not defined: -nope"},
+		{[]string{"demo", "-fleet", "../x"}, `bad fleet name "../x"`},
+	} {
+		p := start(t, c.args...)
+		p.finish(exitUsage)
+		if got := p.stderr.String(); !strings.Contains(got, c.want) {
+			t.Errorf("%q: got %q, want %q in it", c.args, got, c.want)
+		}
+	}
+}
+
+func TestHelpListsWhatPeopleCanRun(t *testing.T) {
+	for _, c := range commands {
+		if out := start(t, "-h").finish(exitDone); strings.Contains(out, "\n  "+c.name+" ") == c.hidden {
+			t.Errorf("command %s, hidden %v, is wrong in %q", c.name, c.hidden, out)
+		}
+		out := start(t, "help", c.name).finish(exitDone)
+		if !strings.HasPrefix(out, "Usage: orbit "+c.name) || !strings.Contains(out, "Flags:") {
+			t.Errorf("got help of %s: %q", c.name, out)
+		}
+	}
+}
+
+func TestLiveScreenReplacesItsBlockAndKeepsWhatWasSaid(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := &screen{out: w, live: true}
+	s.show([]string{"one", "two"})
+	s.say("said")
+	s.show([]string{"three"})
+	s.end()
+	s.say("last")
+	w.Close()
+	got, _ := io.ReadAll(r)
+	const begin, end = "\x1b[?25l\x1b[?7l", "\x1b[J\x1b[?7h\x1b[?25h"
+	line := func(s string) string { return s + "\x1b[K\n" }
+	want := begin + "\r" + line("one") + line("two") + end +
+		begin + "\x1b[2A\r" + line("said") + line("one") + line("two") + end +
+		begin + "\x1b[2A\r" + line("three") + end +
+		begin + "\r" + line("last") + end
+	if string(got) != want {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

@@ -1,69 +1,81 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"strings"
-	"time"
 )
 
-// A screen shows a picture that changes. On a terminal it draws over the last
-// one; elsewhere it prints the picture now and then, as plain lines.
+// A screen shows a block of lines that changes in place, and above it lines
+// that stay. Where it cannot move the cursor it prints everything in order.
 type screen struct {
-	out   io.Writer
-	live  bool
-	lines int
-	last  time.Time
+	out   *os.File
+	live  bool // moves the cursor
+	color bool
+	block []string // the block as it stands, last on the screen
 }
 
-// plainEvery is how often a picture is printed where none can be redrawn.
-const plainEvery = 2 * time.Second
+func newScreen(out *os.File) *screen {
+	live := isTerminal(out) && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != ""
+	return &screen{out: out, live: live, color: live && os.Getenv("NO_COLOR") == ""}
+}
 
-func newScreen(out io.Writer) *screen {
-	f, isFile := out.(*os.File)
-	live := false
-	if isFile {
-		info, err := f.Stat()
-		live = err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "" && os.Getenv("TERM") != "dumb"
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
 	}
-	return &screen{out: out, live: live}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
-// show shows the picture, if it is time to.
-func (s *screen) show(picture string) {
+// say prints lines that stay.
+func (s *screen) say(format string, args ...any) {
+	s.redraw(strings.Split(fmt.Sprintf(format, args...), "\n"), s.block)
+}
+
+// show replaces the block.
+func (s *screen) show(block []string) { s.redraw(nil, block) }
+
+// end leaves the block where it is: what comes next goes below.
+func (s *screen) end() { s.block = nil }
+
+// redraw writes over the block that stands: first the lines that stay, then
+// the new block. It is one write, with which the cursor is hidden and long
+// lines are cut, so that nothing needs to be put right if this process dies.
+func (s *screen) redraw(stay, block []string) {
+	var b bytes.Buffer
 	if !s.live {
-		if time.Since(s.last) >= plainEvery {
-			s.last = time.Now()
-			fmt.Fprintln(s.out, picture)
+		for _, line := range append(stay, block...) {
+			fmt.Fprintln(&b, line)
 		}
+		s.out.Write(b.Bytes())
 		return
 	}
-	if s.lines > 0 {
-		fmt.Fprintf(s.out, "\x1b[%dA", s.lines)
+	b.WriteString("\x1b[?25l\x1b[?7l")
+	if n := len(s.block); n > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", n)
 	}
-	for line := range strings.Lines(picture) {
-		fmt.Fprint(s.out, "\x1b[2K", line)
+	b.WriteString("\r")
+	for _, line := range append(stay, block...) {
+		b.WriteString(line + "\x1b[K\n")
 	}
-	fmt.Fprint(s.out, "\x1b[J")
-	s.lines = strings.Count(picture, "\n")
+	b.WriteString("\x1b[J\x1b[?7h\x1b[?25h")
+	s.out.Write(b.Bytes())
+	s.block = block
 }
 
-// say prints a line that stays, above the pictures to come. The next picture
-// shows what came of it.
-func (s *screen) say(format string, args ...any) {
-	s.last = time.Time{}
-	if s.live && s.lines > 0 {
-		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.lines)
-		s.lines = 0
-	}
-	fmt.Fprintf(s.out, format+"\n", args...)
-}
+// Styles, which are nothing without color.
+const (
+	bold = "1"
+	dim  = "2"
+	red  = "31"
+)
 
-// bold marks a word, where there is a terminal that wants it.
-func (s *screen) bold(text string) string {
-	if !s.live || os.Getenv("NO_COLOR") != "" {
+func (s *screen) style(code, text string) string {
+	if !s.color {
 		return text
 	}
-	return "\x1b[1m" + text + "\x1b[0m"
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }

@@ -2,156 +2,159 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"crypto/sha256"
+	"flag"
 	"io"
-	"math/rand/v2"
+	"math"
 	"os"
-	"strconv"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"orbit"
 )
 
-// siblingCommand is the hidden command that the demo starts its siblings with.
-const siblingCommand = "demo-sibling"
-
-// Load is what a sibling says of itself. Everything in it is measured.
+// Load is the value each sibling publishes several times a second.
 type Load struct {
-	Busy   float64 // share of the last period spent at work
-	Stored uint64  // values stored so far
-	Sees   uint32  // siblings heard of in the last second
-	_      uint32
-	Time   int64 // when, in nanoseconds since 1970
+	Sibling uint32  // its number in the demo
+	Seen    uint32  // how many other live members' loads it sees
+	Stored  uint64  // how many values it has stored, this one included
+	Busy    float64 // which share of the time since the value before it worked
 }
 
-// OrbitKind names the ring of loads.
-func (Load) OrbitKind() uint8 { return 12 }
+// OrbitKind names the ring that loads travel in.
+func (Load) OrbitKind() uint8 { return 7 }
 
-// facts is what the members of the demo share, and what one of them has
-// counted of it.
-type facts struct {
-	loads *orbit.Orbital[Load]
-	nodes map[uint16]*tallied
+// loadEvery is the time between two values of a sibling.
+const loadEvery = 200 * time.Millisecond
+
+var siblingFlags struct {
+	fleet  string
+	size   int
+	number uint
 }
 
-// tallied is what was delivered from one node.
-type tallied struct {
-	values uint64
-	newest Load
+var siblingCommand = &command{
+	name:   "sibling",
+	args:   "-fleet name -size n -number n",
+	long:   "One of the processes that \"orbit demo\" starts. It leaves when its standard\ninput ends, and clears the fleet away if it was the last.\n",
+	hidden: true,
+	flags: func(f *flag.FlagSet) {
+		f.StringVar(&siblingFlags.fleet, "fleet", "", "`name` of the fleet")
+		f.IntVar(&siblingFlags.size, "size", 1, "expected `number` of members")
+		f.UintVar(&siblingFlags.number, "number", 0, "`number` in the demo")
+	},
+	run: func([]string) error { return runSibling() },
 }
 
-func bindFacts(fleet *orbit.Fleet) (*facts, error) {
-	loads, err := orbit.Bind[Load](fleet)
-	return &facts{loads: loads, nodes: map[uint16]*tallied{}}, err
-}
-
-// count reads what the cursor has not seen yet.
-func (f *facts) count(cursor *orbit.Cursor) {
-	for {
-		frame, _, err := cursor.Next(nil)
-		if err != nil {
-			return
-		}
-		node := frame.ID.Node()
-		if f.nodes[node] == nil {
-			f.nodes[node] = &tallied{}
-		}
-		f.nodes[node].values++
-		if v, err := f.loads.LoadID(frame.ID); err == nil {
-			f.nodes[node].newest = v
-		}
-	}
-}
-
-// totalBut returns how many values were delivered from all nodes but one.
-func (f *facts) totalBut(node uint16) (n uint64) {
-	for of, t := range f.nodes {
-		if of != node {
-			n += t.values
-		}
-	}
-	return n
-}
-
-func (f *facts) row(node uint16) string {
-	t := f.nodes[node]
-	if t == nil {
-		return fmt.Sprintf("%6s", "-")
-	}
-	age := time.Since(time.Unix(0, t.newest.Time)).Round(time.Millisecond)
-	return fmt.Sprintf("%5.0f%% %8d %6d %8v", 100*t.newest.Busy, t.newest.Stored, t.newest.Sees, age)
-}
-
-// sibling is the other side of the demo: a process that works in bursts and
-// shares how busy it was, ten times a second, until its standard input ends.
-func sibling(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) != 2 {
-		return errUsage
-	}
-	size, err := strconv.Atoi(args[1])
-	if err != nil {
-		return errUsage
-	}
-	fleet, err := orbit.Join(args[0], orbit.Options{Size: size})
-	if err != nil {
-		return err
-	}
-	defer fleet.Close()
-	shared, err := bindFacts(fleet)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "joined")
-	// The pipe ends when whoever started this process ends, even by SIGKILL.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// runSibling is the life of a sibling: it joins, works until the demo's
+// process ends the pipe it holds, by intent or by its death, and leaves.
+func runSibling() error {
+	// A Ctrl-C reaches the whole foreground of a terminal. The demo decides.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	ctx, parentGone := context.WithCancel(context.Background())
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
-		cancel()
+		parentGone()
 	}()
-	return shared.keepStoring(ctx)
-}
-
-const period = 100 * time.Millisecond
-
-func (f *facts) keepStoring(ctx context.Context) error {
-	for stored := uint64(1); ; stored++ {
-		start := time.Now()
-		busy := work(time.Duration(rand.Int64N(int64(period) / 4)))
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(period - busy):
-		}
-		now := time.Now()
-		load := Load{
-			Busy:   float64(busy) / float64(now.Sub(start)),
-			Stored: stored,
-			Sees:   f.sees(now),
-			Time:   now.UnixNano(),
-		}
-		if _, err := f.loads.Store(load); err != nil {
+	fleet, err := orbit.Join(siblingFlags.fleet, orbit.Options{Size: siblingFlags.size})
+	if err != nil {
+		return err
+	}
+	// Whoever leaves last takes the fleet with it, also if the demo's process
+	// was killed. For all others Remove fails, as it should.
+	defer orbit.Remove(siblingFlags.fleet)
+	defer fleet.Close()
+	s := &sibling{fleet: fleet, number: uint32(siblingFlags.number)}
+	for _, open := range []func() error{s.openLoad} {
+		if err := open(); err != nil {
 			return err
 		}
 	}
+	return s.live(ctx)
 }
 
-// work keeps a processor busy and returns for how long it did.
-func work(d time.Duration) time.Duration {
-	start := time.Now()
-	for time.Since(start) < d {
-	}
-	return time.Since(start)
+// A sibling is one member of the demo's fleet, at work.
+type sibling struct {
+	fleet  *orbit.Fleet
+	number uint32
+
+	load   *orbit.Orbital[Load]
+	stored uint64
+	last   time.Time     // when the value before was stored
+	worked time.Duration // since then
 }
 
-// sees counts the nodes that stored a value in the last second.
-func (f *facts) sees(now time.Time) uint32 {
-	nodes := map[uint16]bool{}
-	for id, v := range f.loads.Recent() {
-		if now.UnixNano()-v.Time > int64(time.Second) {
-			break
+// live does one round of everything, and works, until the context ends.
+func (s *sibling) live(ctx context.Context) error {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		for _, step := range []func() error{s.storeLoad} {
+			if err := step(); err != nil {
+				return err
+			}
 		}
-		nodes[id.Node()] = true
+		s.work()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
-	return uint32(len(nodes))
+	return nil
+}
+
+func (s *sibling) openLoad() (err error) {
+	s.load, err = orbit.Bind[Load](s.fleet)
+	s.last = time.Now()
+	return err
+}
+
+// storeLoad publishes this sibling's load.
+func (s *sibling) storeLoad() error {
+	seen, err := s.see()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	busy := float64(s.worked) / float64(max(now.Sub(s.last), 1))
+	s.last, s.worked = now, 0
+	if _, err = s.load.Store(Load{s.number, seen, s.stored + 1, busy}); err == nil {
+		s.stored++
+	}
+	return err
+}
+
+// see counts the other live members whose loads are in sight.
+func (s *sibling) see() (seen uint32, err error) {
+	members, err := s.fleet.Members()
+	if err != nil {
+		return 0, err
+	}
+	unseen := map[uint16]bool{}
+	for _, m := range members {
+		unseen[m.Node] = m.Node != s.fleet.Node()
+	}
+	for id := range s.load.Recent() {
+		if unseen[id.Node()] {
+			unseen[id.Node()] = false
+			seen++
+		}
+	}
+	return seen, nil
+}
+
+// work keeps a processor busy for a share of the time that swings, so that
+// there is a load to report.
+func (s *sibling) work() {
+	phase := float64(time.Now().UnixMilli()%4000)/4000 + float64(s.number)/3
+	share := 0.10 + 0.08*math.Sin(2*math.Pi*phase)
+	start := time.Now()
+	var sum [sha256.Size]byte
+	for time.Since(start) < time.Duration(share*float64(loadEvery)) {
+		for range 100 {
+			sum = sha256.Sum256(sum[:])
+		}
+	}
+	s.worked += time.Since(start)
 }
