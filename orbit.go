@@ -251,12 +251,13 @@ type Fleet struct {
 	readOnly bool
 	roster   *roster // nil in a process-local fleet
 
-	mu      sync.Mutex
-	rings   map[uint8]*Ring
-	types   map[uint8]reflect.Type
-	closers []func()
-	contest *Contest // opened at most once, for its guards are this member's
-	closed  bool
+	mu        sync.Mutex
+	rings     map[uint8]*Ring
+	types     map[uint8]reflect.Type
+	closers   []func()
+	heartbeat *Heartbeat // opened at most once, to end with the fleet
+	contest   *Contest   // opened at most once, for its guards are this member's
+	closed    bool
 }
 
 // Join makes this process a member of the shared fleet name, which begins to

@@ -35,7 +35,8 @@ var (
 //
 // When Valid says true, the guard held at a moment during the call. And since
 // false is final, between two calls that say true it held all the time: from
-// the end of the first to the beginning of the last is the guard's span. The
+// the end of the first to the beginning of the last is the guard's span. (One
+// call alone proves nothing about any moment that the clock could name.) The
 // clock is the kernel's, read by a system call. If the spans of two guards of
 // one subject overlap, both were valid at once.
 
@@ -50,8 +51,8 @@ const (
 type span struct {
 	token   uint64
 	subject uint64
-	to      int64 // beginning of the last call that said true
 	from    int64 // end of the first call that said true, 0 before it
+	to      int64 // beginning of the last call that said true, 0 before the second
 }
 
 type resource struct {
@@ -115,11 +116,10 @@ func (r *resource) open(subject int, token uint64) *span {
 // see extends the span by a call that said true.
 func (s *span) see(before, after int64) {
 	if atomic.LoadInt64(&s.from) == 0 {
-		atomic.StoreInt64(&s.to, after)
 		atomic.StoreInt64(&s.from, after)
-		return
+	} else {
+		atomic.StoreInt64(&s.to, before)
 	}
-	atomic.StoreInt64(&s.to, max(before, s.from))
 }
 
 // ---------------------------------------------------------------------------
@@ -304,7 +304,7 @@ func checkSpans(log []span, violation func(format string, args ...any)) (handove
 			violation("token %d was given out twice", s.token)
 		}
 		tokens[s.token] = true
-		if s.from != 0 {
+		if s.to != 0 {
 			by[s.subject] = append(by[s.subject], s)
 		}
 	}
@@ -338,6 +338,7 @@ func TestCheckerNoticesViolations(t *testing.T) {
 		{"token backwards", []span{{token: 2, from: 10, to: 20}, {token: 1, from: 30, to: 40}}, false},
 		{"other subject", []span{{token: 2, from: 10, to: 20}, {token: 1, subject: 1, from: 10, to: 20}}, true},
 		{"never seen valid", []span{{token: 2, from: 10, to: 20}, {token: 1}}, true},
+		{"seen valid once", []span{{token: 2, from: 10, to: 20}, {token: 1, from: 15}}, true},
 	}
 	for _, tt := range tests {
 		got := true

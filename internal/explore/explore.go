@@ -15,9 +15,10 @@ import (
 // that it decides depending on the results of its steps alone. It runs once in
 // every execution.
 type Script struct {
-	Name    string
-	Process int // scripts of one process die together
-	Run     func(t *Thread)
+	Name     string
+	Process  int  // scripts of one process die together
+	Observes bool // its checks look at control words: see World.Control
+	Run      func(t *Thread)
 }
 
 // A World is the program explored: its threads, the memory they share, and
@@ -31,6 +32,12 @@ type World struct {
 	Jumps   int // how often the clock may jump, by JumpLength
 
 	Limit int // how many states to go through at most, or 0
+
+	// Control tells whether a word of memory is one that checks look at while
+	// others move, and Group which group of words it belongs to: a check of a
+	// write may look at its whole group.
+	Control func(word int) bool
+	Group   func(word int) int
 
 	Process func(owner uint64) int // the process that an owner names
 	Reset   func()
@@ -84,7 +91,14 @@ type Search struct {
 
 	path    []node
 	depth   int
+	asleep  uint16 // the threads that need not move in the present state
 	seen    table
+	control []bool
+	group   []int
+
+	// Plain has the search take no notice of which steps are independent.
+	Plain bool
+
 	pristin []uint64
 
 	written []bool // by word; the last is for all outside memory
@@ -102,9 +116,10 @@ type Search struct {
 }
 
 // A node is a state on the path of the present execution, and the actions
-// that can follow it. All before cur have been explored.
+// that are to follow it. All before cur have been explored.
 type node struct {
 	hash    uint64
+	asleep  uint16 // the threads whose steps here are explored elsewhere
 	cur, n  uint8
 	actions [maxActions]action
 }
@@ -128,14 +143,17 @@ const (
 
 // pending is the step a thread is about to make.
 type pending struct {
-	kind question
-	proc int // asked about
+	kind   question
+	proc   int // asked about
+	word   int
+	writes bool
 }
 
 type question uint8
 
 const (
 	askMemory question = iota
+	askMuch            // several operations at once
 	askAlive
 	askPause
 	askClock
@@ -147,16 +165,17 @@ type Thread struct {
 	Process int
 	Name    string
 
-	run     func(t *Thread)
-	search  *Search
-	next    func() (struct{}, bool)
-	yield   func(struct{}) bool
-	done    bool
-	way     uint8
-	pending pending
-	history uint64 // of the results of all steps: it determines the thread's state
-	loops   []entry
-	onStart func()
+	run      func(t *Thread)
+	observes bool
+	search   *Search
+	next     func() (struct{}, bool)
+	yield    func(struct{}) bool
+	done     bool
+	way      uint8
+	pending  pending
+	history  uint64 // of the results of all steps: it determines the thread's state
+	loops    []entry
+	onStart  func()
 
 	atomic   bool   // all it does now is one step
 	constant bool   // the operation under way is a load of what nobody writes
@@ -186,11 +205,17 @@ func NewSearch(w World) *Search {
 	s.written = make([]bool, len(w.Memory)+1)
 	processes := 0
 	for i, script := range w.Scripts {
-		t := &Thread{Index: i, Process: script.Process, Name: script.Name, run: script.Run, search: s}
+		t := &Thread{Index: i, Process: script.Process, Name: script.Name, run: script.Run, observes: script.Observes, search: s}
 		s.threads = append(s.threads, t)
 		processes = max(processes, script.Process+1)
 	}
 	s.dead = make([]bool, processes)
+	for i := range w.Memory {
+		s.control = append(s.control, w.Control(i))
+		s.group = append(s.group, w.Group(i))
+	}
+	s.control = append(s.control, true) // outside memory
+	s.group = append(s.group, -1)
 	return s
 }
 
@@ -251,7 +276,7 @@ func (s *Search) execute() {
 	copy(s.Memory, s.pristin)
 	clear(s.dead)
 	s.died, s.now, s.jumps, s.moves, s.depth = 0, JumpLength, 0, 0, 0
-	s.free, s.freed, s.ended, s.chosen = false, 0, false, nil
+	s.free, s.freed, s.ended, s.chosen, s.asleep = false, 0, false, nil, 0
 	s.World.Reset()
 	s.starting = true
 	for _, t := range s.threads {
@@ -316,7 +341,7 @@ func (t *Thread) Begin(f func()) {
 
 // Atomically has the thread do all of f in one step.
 func (t *Thread) Atomically(f func()) {
-	if !t.wait(askMemory, 0) {
+	if !t.wait(pending{kind: askMuch}) {
 		return
 	}
 	t.atomic = true
@@ -360,20 +385,53 @@ func (s *Search) choose() *Thread {
 	s.Steps++
 	t := s.threads[a.thread]
 	t.way = a.way
+	s.asleep = 0
+	for set := n.asleep | n.before(); set != 0; set &= set - 1 {
+		if u := bits.TrailingZeros16(set); !s.dependent(t, s.threads[u]) {
+			s.asleep |= 1 << u
+		}
+	}
 	return t
+}
+
+// before returns the threads whose actions come before the present one.
+func (n *node) before() (set uint16) {
+	for _, a := range n.actions[:n.cur] {
+		if a.thread != n.actions[n.cur].thread {
+			set |= 1 << a.thread
+		}
+	}
+	return set
 }
 
 // extend puts the present state on the path, unless it was seen before or is
 // an end.
+//
+// Two steps are independent if their order makes no difference. When the steps
+// of a thread from a state have been explored, and then those of another
+// thread, the first need not move after an independent step of the other: it
+// comes to the same state as the other after the first. It is asleep, until a
+// step is made that does depend on its own. (Godefroid's sleep sets: every
+// state is still reached, by fewer ways. A state reached again with a thread
+// awake that was asleep before is explored for that thread.)
 func (s *Search) extend() bool {
-	n := node{hash: s.hash()}
-	if !s.seen.add(n.hash) && !s.tell {
+	n := node{hash: s.hash(), asleep: s.asleep}
+	if s.Plain {
+		n.asleep = 0
+	}
+	awake := ^n.asleep
+	old, seen := s.seen.add(n.hash, n.asleep)
+	if seen && !s.tell {
 		for i := range s.path {
 			if s.path[i].hash == n.hash {
 				s.Fail("the execution comes round to the state after %d steps: it can go on like this for ever", i)
 			}
 		}
-		return false
+		awake &= old
+		if awake == 0 {
+			return false
+		}
+		n.asleep &= old
 	}
 	if s.Limit > 0 && s.seen.used > s.Limit {
 		s.Fail("more than %d states", s.Limit)
@@ -383,28 +441,35 @@ func (s *Search) extend() bool {
 		s.Fail("an execution of %d steps without an end", maxDepth)
 		return false
 	}
+	moves := false
 	last := s.current
 	if last != nil {
-		s.offer(&n, last)
+		moves = s.offer(&n, last, awake)
 	}
 	for _, t := range s.threads {
 		if t != last {
-			s.offer(&n, t)
+			moves = s.offer(&n, t, awake) || moves
 		}
 	}
-	if n.n == 0 {
+	if !moves && !seen {
 		s.Ends++
 		s.ended = true
+	}
+	if n.n == 0 {
 		return false
 	}
 	s.path = append(s.path, n)
 	return true
 }
 
-// offer adds the ways in which a thread can go on.
-func (s *Search) offer(n *node, t *Thread) {
+// offer adds the ways in which a thread can go on, if it is awake, and tells
+// whether there are any.
+func (s *Search) offer(n *node, t *Thread, awake uint16) bool {
 	if t.done || s.dead[t.Process] {
-		return
+		return false
+	}
+	if awake&(1<<t.Index) == 0 {
+		return true
 	}
 	add := func(way uint8) {
 		n.actions[n.n] = action{uint8(t.Index), way}
@@ -433,6 +498,39 @@ func (s *Search) offer(n *node, t *Thread) {
 	default:
 		add(wayPlain)
 	}
+	return true
+}
+
+// dependent tells whether the order of the next steps of two threads can make
+// a difference, to them or to the checks.
+func (s *Search) dependent(t, u *Thread) bool {
+	if s.Plain || t == u {
+		return true
+	}
+	a, b := &t.pending, &u.pending
+	for range 2 {
+		switch a.kind {
+		case askMuch, askPause:
+			return true
+		case askAlive:
+			if b.kind == askAlive || u.observes || u.Process == a.proc || u.paused > 0 {
+				return true
+			}
+		case askClock:
+			if b.kind == askClock {
+				return true
+			}
+		case askMemory:
+			if a.writes && s.control[a.word] && u.observes {
+				return true
+			}
+		}
+		a, b, t, u = b, a, u, t
+	}
+	if a.kind != askMemory || b.kind != askMemory {
+		return false
+	}
+	return a.word == b.word && (a.writes || b.writes) || a.writes && b.writes && s.group[a.word] == s.group[b.word]
 }
 
 // hash sums up the state: memory, what every thread has seen, and what
@@ -474,13 +572,13 @@ func mix(h, v uint64) uint64 {
 
 // wait lets the scheduler decide when the thread makes the step it is about
 // to make. It returns false if steps are not scheduled any more.
-func (t *Thread) wait(kind question, proc int) bool {
+func (t *Thread) wait(p pending) bool {
 	s := t.search
 	if t.atomic {
 		t.way = wayLate
 		return !s.free
 	}
-	t.pending = pending{kind, proc}
+	t.pending = p
 	if s.starting {
 		t.yield(struct{}{})
 	} else if s.chosen = s.choose(); s.chosen != t {
@@ -523,7 +621,7 @@ func (s *Search) before(k step.Kind, addr unsafe.Pointer) {
 	if t.constant = k == step.Load && !s.written[w]; t.constant {
 		return
 	}
-	if t.wait(askMemory, 0) && w < len(s.Memory) {
+	if t.wait(pending{word: w, writes: k != step.Load}) && w < len(s.Memory) {
 		t.old = s.Memory[w]
 	}
 	if s.tell {
@@ -579,7 +677,7 @@ func (s *Search) alive(owner uint64) bool {
 		s.Fail("%s asks about owner %#x, which nobody is", t.Name, owner)
 		return true
 	}
-	if !t.wait(askAlive, p) {
+	if !t.wait(pending{kind: askAlive, proc: p}) {
 		return true
 	}
 	if t.way == wayDie && !s.dead[p] {
@@ -604,7 +702,7 @@ func (s *Search) pause(time.Duration) bool {
 		return false
 	}
 	first := t.paused == 0
-	if !t.wait(askPause, 0) {
+	if !t.wait(pending{kind: askPause}) {
 		return false
 	}
 	if !first && t.way == wayLate {
@@ -652,7 +750,7 @@ func (s *Search) clock() int64 {
 	if t == nil || s.free {
 		return s.now
 	}
-	if !t.wait(askClock, 0) {
+	if !t.wait(pending{kind: askClock}) {
 		return s.now
 	}
 	if t.way == wayLate && !t.atomic {
@@ -680,44 +778,53 @@ func (s *Search) explain() {
 	s.Violation += "\n\t" + strings.Join(s.trace, "\n\t")
 }
 
-// A table is a set of hashes.
+// A table is a set of hashes, each with the set of threads that were asleep in
+// its state whenever it was reached.
 type table struct {
-	slots []uint64
-	used  int
+	slots  []uint64
+	asleep []uint16
+	used   int
 }
 
 func (t *table) clear() {
 	if t.slots == nil {
-		t.slots = make([]uint64, 1<<12)
+		t.slots, t.asleep = make([]uint64, 1<<12), make([]uint16, 1<<12)
 	}
 	clear(t.slots)
 	t.used = 0
 }
 
-// add tells whether h is new.
-func (t *table) add(h uint64) bool {
+// add puts h into the table. If it was there, it returns the threads that were
+// asleep before.
+func (t *table) add(h uint64, asleep uint16) (old uint16, seen bool) {
 	if h == 0 {
 		h = 1
 	}
 	if t.used*2 >= len(t.slots) {
-		old := t.slots
-		t.slots = make([]uint64, 2*len(old))
-		t.used = 0
-		for _, x := range old {
-			if x != 0 {
-				t.add(x)
-			}
-		}
+		t.grow()
 	}
 	mask := uint64(len(t.slots) - 1)
 	for i := h & mask; ; i = (i + 1) & mask {
 		switch t.slots[i] {
 		case 0:
-			t.slots[i] = h
+			t.slots[i], t.asleep[i] = h, asleep
 			t.used++
-			return true
+			return 0, false
 		case h:
-			return false
+			old = t.asleep[i]
+			t.asleep[i] &= asleep
+			return old, true
+		}
+	}
+}
+
+func (t *table) grow() {
+	slots, asleep := t.slots, t.asleep
+	t.slots, t.asleep = make([]uint64, 2*len(slots)), make([]uint16, 2*len(slots))
+	t.used = 0
+	for i, h := range slots {
+		if h != 0 {
+			t.add(h, asleep[i])
 		}
 	}
 }

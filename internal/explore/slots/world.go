@@ -96,13 +96,18 @@ func newWorld(c config) *world {
 			process, text = n, ops
 		}
 		ops := strings.Fields(text)
+		observes := false
+		for _, op := range ops {
+			observes = observes || op == "newest" || op == "next" || op == "reset" || op == "close"
+		}
 		w.closes = w.closes || text == "close"
 		processes = max(processes, process+1)
 		w.readers = append(w.readers, &reader{})
 		scripts = append(scripts, explore.Script{
-			Name:    fmt.Sprintf("%d(%s)", i, text),
-			Process: process,
-			Run:     func(t *explore.Thread) { w.script(t, ops) },
+			Name:     fmt.Sprintf("%d(%s)", i, text),
+			Process:  process,
+			Observes: observes,
+			Run:      func(t *explore.Thread) { w.script(t, ops) },
 		})
 	}
 	w.survivor = processes
@@ -123,6 +128,8 @@ func newWorld(c config) *world {
 		Scripts: scripts,
 		Deaths:  c.deaths,
 		Jumps:   c.jumps,
+		Control: w.control,
+		Group:   w.group,
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
 		Reset:   w.reset,
 		Step:    w.step,
@@ -197,6 +204,19 @@ func (w *world) decode(st uint64) orbit.ExposedState {
 	return orbit.ExposeState(st, w.config.head)
 }
 
+// control and group tell what checks look at beside the word of a step: those
+// of reads, at heads and states, and those of writes to a slot, at its state.
+func (w *world) control(word int) bool {
+	return word < orbit.ExposeSlots || (word-orbit.ExposeSlots)%w.stride == 0
+}
+
+func (w *world) group(word int) int {
+	if word < orbit.ExposeSlots {
+		return -1 - word
+	}
+	return (word - orbit.ExposeSlots) / w.stride
+}
+
 func (w *world) step(t *explore.Thread, e explore.Event) {
 	if e.Word == explore.Outside || e.Old == e.New {
 		return
@@ -219,9 +239,11 @@ func (w *world) step(t *explore.Thread, e explore.Event) {
 			w.Fail("%s moves first from %#x to %#x", t.Name, e.Old, e.New)
 		}
 	}
-	some := w.some()
-	for _, r := range w.readers {
-		r.some = r.some && some
+	if w.control(e.Word) {
+		some := w.some()
+		for _, r := range w.readers {
+			r.some = r.some && some
+		}
 	}
 }
 

@@ -1,0 +1,372 @@
+//go:build linux
+
+package fleettest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"orbit"
+	"orbit/internal/proc"
+)
+
+// What members leave behind: nothing.
+
+func init() {
+	proc.Helper("parenting", parenting)
+	proc.Helper("bystander", bystander)
+	proc.Helper("observing", observing)
+}
+
+const kindLeft = 130
+
+// parenting joins, starts a child that outlives it, and waits to be killed.
+func parenting(args []string) error {
+	read := proc.WatchParent()
+	f, err := orbit.Join(args[0], one(kindLeft, 8, 64))
+	if err != nil {
+		return err
+	}
+	r, err := f.Ring(kindLeft)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if _, err := r.Publish(1, 1, nil); err != nil {
+		return err
+	}
+	fmt.Println(cmd.Process.Pid)
+	read()
+	return nil
+}
+
+// TestChildrenHoldNothing: a child of a member that dies does not keep the
+// member's seat, nor its memory.
+func TestChildrenHoldNothing(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindLeft, 8, 64))
+	p := proc.Start(t, "parenting", name)
+	child, err := strconv.Atoi(p.Line())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(child, syscall.SIGKILL) })
+	if m, err := f.Members(); err != nil || len(m) != 2 {
+		t.Fatalf("members: %+v, %v; want two", m, err)
+	}
+	p.Kill()
+	p.Died(syscall.SIGKILL)
+	eventually(t, "the parent is gone", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
+	if err := syscall.Kill(child, 0); err != nil {
+		t.Errorf("the child is gone, too: %v; the test shows nothing", err)
+	}
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", child))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "/dev/shm") {
+			t.Errorf("the child has %s open", to)
+		}
+	}
+	if maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", child)); err != nil || strings.Contains(string(maps), "orbit-") {
+		t.Errorf("the child has segments mapped: %v\n%s", err, maps)
+	}
+	f.Close()
+	removeFleet(t, name)
+}
+
+// footprint is what a process holds of the system's.
+type footprint struct{ descriptors, mappings, threads, goroutines int }
+
+func measure() footprint {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	tasks, _ := os.ReadDir("/proc/self/task")
+	maps, _ := os.ReadFile("/proc/self/maps")
+	return footprint{len(fds), strings.Count(string(maps), "/orbit-"), len(tasks), runtime.NumGoroutine()}
+}
+
+func TestManyRoundsLeaveNothingBehind(t *testing.T) {
+	name := proc.Fleet(t)
+	keep := join(t, name, orbit.Options{Size: 2}) // the fleet stays the same
+	if _, err := orbit.Bind[reading](keep); err != nil {
+		t.Fatal(err)
+	}
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	round := func(i int) {
+		f, err := orbit.Join(name, orbit.Options{Size: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%10 != 9 {
+			defer f.Close()
+		} // else it is forgotten, and the collector closes it
+		o, err := orbit.Bind[reading](f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Store(reading{N: uint64(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if v, _, err := o.Load(); err != nil || v.N != uint64(i) {
+			t.Fatalf("round %d: got %+v, %v", i, v, err)
+		}
+		if i%50 == 0 {
+			waitBriefly(t, o.Ring())
+		}
+	}
+	for i := range 50 {
+		round(i)
+	}
+	settle()
+	before := measure()
+	for i := range rounds {
+		round(i)
+		if i%200 == 0 {
+			settle()
+		}
+	}
+	var after footprint
+	for end := time.Now().Add(10 * time.Second); ; {
+		settle()
+		after = measure()
+		if after.descriptors <= before.descriptors && after.mappings <= before.mappings && after.goroutines <= before.goroutines || time.Now().After(end) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if after.descriptors > before.descriptors || after.mappings > before.mappings || after.goroutines > before.goroutines || after.threads > before.threads+4 {
+		t.Errorf("after %d rounds: %+v, before them %+v", rounds, after, before)
+	}
+	if m, err := keep.Members(); err != nil || len(m) != 1 {
+		t.Errorf("members: %+v, %v; want one", m, err)
+	}
+	checkSeats(t, name, 1)
+	keep.Close()
+	removeFleet(t, name)
+}
+
+// waitBriefly has a goroutine sleep for the ring in the kernel.
+func waitBriefly(t *testing.T, r *orbit.Ring) {
+	t.Helper()
+	c := r.Tail()
+	done := make(chan error, 1)
+	go func() { done <- c.Wait(t.Context()) }()
+	eventually(t, "somebody waits", func() bool { s, err := r.Stats(); return err == nil && s.Waiting })
+	if _, err := r.Mint(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bystander reads all of a ring that others write and close, until it is told
+// to stop.
+func bystander(args []string) error {
+	read := proc.WatchParent()
+	f, err := orbit.Join(args[0], one(kindLeft, 32, 2000))
+	if err != nil {
+		return err
+	}
+	r, err := f.Ring(kindLeft)
+	if err != nil {
+		return err
+	}
+	stop := make(chan bool)
+	go func() { read(); close(stop) }()
+	c := audit(r, r.Tail())
+	fmt.Println("reading")
+	for {
+		select {
+		case <-stop:
+			if err := c.drain(nil); err != nil {
+				return err
+			}
+			s, err := r.Stats()
+			if err != nil || s.Pending+s.Lost > 0 {
+				return fmt.Errorf("stats at the end: %+v, %v", s, err)
+			}
+			fmt.Printf("delivered %d, lost %d\n", min(c.Tally().Delivered, 1), c.Tally().Lost)
+			return f.Close()
+		default:
+		}
+		if err := c.drain(nil); err != nil {
+			return err
+		}
+		if got, err := r.Newest(nil); err == nil {
+			if err := verify(got); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// TestCloseWhileAtWork closes a fleet under a crew that uses it, again and
+// again, beside a process that watches the ring.
+func TestCloseWhileAtWork(t *testing.T) {
+	name := proc.Fleet(t)
+	p := proc.Start(t, "bystander", name)
+	p.Line()
+	for round := range 40 {
+		f := join(t, name, one(kindLeft, 32, 2000))
+		var w crew
+		w.start(f, ring(t, f, kindLeft))
+		time.Sleep(time.Duration(round*97%5000) * time.Microsecond)
+		within(t, 20*time.Second, "Close", func() {
+			if err := f.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+		ends, err := w.join(20 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := summary(ends); got != "ErrClosed 10" {
+			t.Errorf("round %d: the crew ended with %s, want ErrClosed for all 10: %v", round, got, ends)
+		}
+		if _, err := f.Ring(kindLeft); classify(err) != "ErrClosed" {
+			t.Errorf("Ring after Close: %v, want %v", err, orbit.ErrClosed)
+		}
+		if _, err := f.Members(); classify(err) != "ErrClosed" {
+			t.Errorf("Members after Close: %v, want %v", err, orbit.ErrClosed)
+		}
+	}
+	p.Say("stop")
+	if got := line(t, p, 20*time.Second); got != "delivered 1, lost 0" {
+		t.Errorf("the bystander says %q, want frames and no loss", got)
+	}
+	p.Finish()
+	removeFleet(t, name)
+}
+
+func TestRemoveIsRefusedWhileAProcessIsIn(t *testing.T) {
+	name := proc.Fleet(t)
+	p := proc.Start(t, "member", name)
+	node := strings.TrimPrefix(p.Line(), "node ")
+	before := segments(name)
+	for range 3 {
+		mustBe(t, "Remove", orbit.Remove(name), orbit.ErrInUse, name, "node "+node, strconv.Itoa(p.Process.Pid))
+		p.Stop()
+		stopped(t, p.Process.Pid)
+	}
+	if got := segments(name); len(got) != len(before) {
+		t.Errorf("segments %v, before Remove %v", got, before)
+	}
+	p.Continue()
+	p.Say("publish")
+	if got := p.Line(); !strings.HasPrefix(got, "published ") {
+		t.Errorf("got %q, want published", got)
+	}
+	p.Kill()
+	p.Died(syscall.SIGKILL)
+	eventually(t, "it can be removed", func() bool { return orbit.Remove(name) == nil })
+	if left := segments(name); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	mustBe(t, "Remove again", orbit.Remove(name), orbit.ErrNotExist, name)
+}
+
+// observing looks at a fleet in every way an observer can, and shows how its
+// segments are mapped.
+func observing(args []string) error {
+	read := proc.WatchParent()
+	f, err := orbit.Observe(args[0])
+	if err != nil {
+		return err
+	}
+	r, err := f.Ring(kindLeft)
+	if err != nil {
+		return err
+	}
+	w := crew{fleet: f, ring: r}
+	for range 50 {
+		for _, look := range []func() error{
+			func() error { return w.verified(r.Newest(nil)) },
+			func() error { return w.readBack(0) },
+			func() error { _, err := r.Stats(); return err },
+			func() error { _, err := f.Members(); return err },
+			func() error { _, err := f.Kinds(); return err },
+			func() error { return audit(r, r.Oldest()).drain(nil) },
+			func() error { return w.poll(audit(r, r.Oldest())) },
+		} {
+			if err := look(); err != nil {
+				return err
+			}
+		}
+	}
+	w.wait(audit(r, r.Tail()))
+	w.rangeOver(r.Tail())
+	p, version := payload(nil, 1, 8)
+	_, publishErr := r.Publish(1, version, p)
+	_, batchErr := r.PublishBatch(make([]orbit.Frame, 2))
+	_, mintErr := r.Mint()
+	for how, err := range map[string]error{"Publish": publishErr, "PublishBatch": batchErr, "Mint": mintErr, "Reset": r.Reset()} {
+		if classify(err) != "ErrReadOnly" {
+			return fmt.Errorf("%s: %v, want %v", how, err, orbit.ErrReadOnly)
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	for l := range strings.Lines(string(maps)) {
+		if strings.Contains(l, "orbit-"+args[0]) {
+			fmt.Print(strings.Fields(l)[1], " ", filepath.Base(strings.Fields(l)[5]), "\n")
+		}
+	}
+	fmt.Println("done")
+	read()
+	return f.Close()
+}
+
+func TestObserversChangeNothing(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindLeft, 8, 64))
+	r := ring(t, f, kindLeft)
+	for i := range uint64(20) {
+		publish(t, r, i, 64)
+	}
+	// A dead member's seat is there to be tidied up, but not by an observer.
+	dead := proc.Start(t, "member", name)
+	dead.Line()
+	dead.Kill()
+	dead.Died(syscall.SIGKILL)
+
+	paths := []string{proc.Segment(name, 0), proc.Segment(name, kindLeft)}
+	before := []string{snapshot(paths[0]), snapshot(paths[1])}
+	p := proc.Start(t, "observing", name)
+	mapped := 0
+	for got := p.Line(); got != "done"; got = p.Line() {
+		if !strings.HasPrefix(got, "r--s orbit-"+name) {
+			t.Errorf("an observer has mapped %s, want r--s", got)
+		}
+		mapped++
+	}
+	if mapped != 2 {
+		t.Errorf("an observer has %d segments mapped, want the roster and the ring", mapped)
+	}
+	for i, path := range paths {
+		if after := snapshot(path); after != before[i] {
+			t.Errorf("an observer changed %s\nfrom %s\nto   %s", path, before[i], after)
+		}
+	}
+	if m, err := f.Members(); err != nil || len(m) != 1 {
+		t.Errorf("members beside an observer: %+v, %v; want one", m, err)
+	}
+	f.Close()
+	removeFleet(t, name) // which observers do not prevent
+	p.Say("stop")
+	p.Finish()
+}

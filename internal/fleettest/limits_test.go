@@ -1,0 +1,277 @@
+//go:build linux
+
+package fleettest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"orbit"
+	"orbit/internal/proc"
+)
+
+// A system that has no more of something: space, inodes, descriptors,
+// addresses. Each is told to a helper in a process of its own, which says what
+// it got, line by line.
+
+func init() {
+	proc.Helper("cramped", cramped)
+	proc.Helper("noDescriptors", noDescriptors)
+	proc.Helper("noAddresses", noAddresses)
+}
+
+const kindCramped = 120
+
+// A checker is a helper's way to say what was not as it should be.
+type checker struct{ bad int }
+
+func (c *checker) failed(what string, err, want error, words ...string) {
+	text := fmt.Sprint(err)
+	ok := err != nil && errors.Is(err, want)
+	for _, w := range words {
+		ok = ok && strings.Contains(text, w)
+	}
+	if !ok {
+		c.bad++
+		fmt.Printf("%s: got error %q, want one that matches %v and says %q\n", what, text, want, words)
+	}
+}
+
+func (c *checker) worked(what string, err error) {
+	if err != nil {
+		c.bad++
+		fmt.Printf("%s: %v\n", what, err)
+	}
+}
+
+func (c *checker) done() error {
+	if c.bad == 0 {
+		fmt.Println("ok")
+	}
+	return nil
+}
+
+// expectOK passes on what a helper's checker complained of.
+func expectOK(t *testing.T, p *proc.Process) {
+	t.Helper()
+	for {
+		got := p.Line()
+		if got == "ok" {
+			p.Finish()
+			return
+		}
+		t.Error(got)
+		if !p.Stdout.Scan() {
+			return
+		}
+		t.Error(p.Stdout.Text())
+	}
+}
+
+// cramped has a /dev/shm of its own: 512 KiB and 8 inodes.
+func cramped(args []string) error {
+	proc.WatchParent()
+	for _, err := range []error{
+		syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""),
+		syscall.Mount("orbit", "/dev/shm", "tmpfs", 0, "size=512k,nr_inodes=8,mode=1777"),
+	} {
+		if err != nil {
+			fmt.Println("cannot:", err)
+			return nil
+		}
+	}
+	fmt.Println("mounted")
+	var c checker
+	name := args[0]
+	opts := orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{
+		kindCramped: {Capacity: 1024, PayloadLimit: 4096}, kindCramped + 1: {Capacity: 64, PayloadLimit: 256},
+	}}
+	f, err := orbit.Join(name, opts)
+	c.worked("Join with room", err)
+	before := listing()
+	_, err = f.Ring(kindCramped)
+	c.failed("a ring larger than all of /dev/shm", err, orbit.ErrNoSpace, name, strconv.Itoa(kindCramped), "/dev/shm", strconv.Itoa(pageSize+1024*4160))
+	if after := listing(); after != before {
+		c.worked("a failed ring", fmt.Errorf("left %s, before it was %s", after, before))
+	}
+	r, err := f.Ring(kindCramped + 1)
+	c.worked("a ring that fits", err)
+
+	// Fill it up to the last page. What exists goes on.
+	fill, err := os.Create("/dev/shm/fill")
+	c.worked("fill", err)
+	for err = nil; err == nil; {
+		_, err = fill.Write(make([]byte, pageSize))
+	}
+	for i := range uint64(200) {
+		p, version := payload(nil, i, 256)
+		_, err := r.Publish(1, version, p)
+		c.worked("Publish in a full /dev/shm", err)
+		got, err := r.Newest(nil)
+		c.worked("Newest in a full /dev/shm", errors.Join(err, verify(got)))
+	}
+	second, err := orbit.Join(name, opts)
+	c.worked("Join of a fleet that exists", err)
+	if err == nil {
+		c.worked("Close", second.Close())
+	}
+	_, err = orbit.Join(name+"x", opts)
+	c.failed("Join without room for a roster", err, orbit.ErrNoSpace, name+"x", "/dev/shm", strconv.Itoa(pageSize+rosterTable))
+	if left := segments(name + "x"); len(left) > 0 {
+		c.worked("a failed Join", fmt.Errorf("left %v", left))
+	}
+	fill.Close()
+	c.worked("empty", os.Remove("/dev/shm/fill"))
+
+	// Use up the inodes.
+	for i := 0; err != nil && i < 100; i++ {
+		if e := os.WriteFile(fmt.Sprint("/dev/shm/inode", i), nil, 0o600); e != nil {
+			break
+		}
+	}
+	_, err = orbit.Join(name+"y", opts)
+	c.failed("Join without an inode", err, orbit.ErrNoSpace, name+"y", "/dev/shm")
+	c.worked("Close", f.Close())
+	c.worked("Remove", orbit.Remove(name))
+	if left := segments(name); len(left) > 0 {
+		c.worked("Remove", fmt.Errorf("left %v", left))
+	}
+	f, err = orbit.Join(name, opts)
+	c.worked("Join with room again", err)
+	if err == nil {
+		c.worked("Close", f.Close())
+	}
+	return c.done()
+}
+
+func listing() string {
+	files, _ := filepath.Glob("/dev/shm/*")
+	var st syscall.Statfs_t
+	syscall.Statfs("/dev/shm", &st)
+	return fmt.Sprint(files, st.Bfree, st.Ffree)
+}
+
+func TestFullSharedMemory(t *testing.T) {
+	p, _ := launched(t, "mount", "cramped", proc.Fleet(t))
+	expectOK(t, p)
+}
+
+// noDescriptors has ever fewer descriptors left, and then enough again.
+func noDescriptors(args []string) error {
+	proc.WatchParent()
+	var c checker
+	name := args[0]
+	opts := one(kindCramped, 8, 64)
+	f, err := orbit.Join(name, opts)
+	c.worked("Join", err)
+	var limit syscall.Rlimit
+	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	free := firstFree()
+	for spare := range 3 {
+		c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(free + spare), Max: limit.Max}))
+		_, joinErr := orbit.Join(name, opts)
+		_, createErr := orbit.Join(name+"-other", opts)
+		_, observeErr := orbit.Observe(name)
+		_, ringErr := f.Ring(kindCramped)
+		_, membersErr := f.Members()
+		if spare == 0 {
+			c.failed("Join without a descriptor", joinErr, syscall.EMFILE, name, "too many open files")
+			c.failed("Join without a descriptor, to create", createErr, syscall.EMFILE, name, "too many open files")
+			c.failed("Observe without a descriptor", observeErr, syscall.EMFILE, name, "too many open files")
+			c.failed("Ring without a descriptor", ringErr, syscall.EMFILE, name, "too many open files")
+		} else {
+			c.worked("Ring with a descriptor", ringErr)
+		}
+		c.worked("Members without a descriptor", membersErr)
+		c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+		settle()
+		if now := firstFree(); now != free {
+			// The handles above that did open are unreachable by now.
+			c.worked("descriptors", fmt.Errorf("the first free one is %d, was %d", now, free))
+		}
+	}
+	r, err := f.Ring(kindCramped)
+	c.worked("Ring with descriptors again", err)
+	if err == nil {
+		_, err = r.Publish(1, 1, []byte("alive"))
+		c.worked("Publish", err)
+	}
+	c.worked("Close", f.Close())
+	orbit.Remove(name + "-other")
+	return c.done()
+}
+
+// firstFree is the number that the next descriptor will have.
+func firstFree() int {
+	f, err := os.Open("/dev/null")
+	if err != nil {
+		return -1
+	}
+	defer f.Close()
+	return int(f.Fd())
+}
+
+// settle has the collector run until what it can give back is given back.
+func settle() {
+	for range 4 {
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
+func TestNoDescriptorsLeft(t *testing.T) {
+	expectOK(t, proc.Start(t, "noDescriptors", proc.Fleet(t)))
+}
+
+// noAddresses may map no more than a few megabytes beyond what it has.
+func noAddresses(args []string) error {
+	proc.WatchParent()
+	var c checker
+	name := args[0]
+	opts := orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{
+		kindCramped: {Capacity: 1024, PayloadLimit: 256 << 10}, kindCramped + 1: {Capacity: 8, PayloadLimit: 64},
+	}}
+	f, err := orbit.Join(name, opts)
+	c.worked("Join", err)
+	debug.SetGCPercent(-1) // the heap must not grow while addresses are short
+	var limit syscall.Rlimit
+	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_AS, &limit))
+	low := limit
+	low.Cur = addressSpace() + 16<<20
+	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &low))
+	_, err = f.Ring(kindCramped)
+	r, smallErr := f.Ring(kindCramped + 1)
+	var publishErr error
+	if smallErr == nil {
+		_, publishErr = r.Publish(1, 1, []byte("alive"))
+	}
+	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &limit))
+	c.failed("a ring of 256 MiB with 16 MiB of addresses", err, syscall.ENOMEM, name, strconv.Itoa(kindCramped), "bytes")
+	c.worked("a small ring", smallErr)
+	c.worked("Publish in a small ring", publishErr)
+	if left := segments(name); len(left) != 2 {
+		c.worked("the ring that could not be mapped", fmt.Errorf("left %v, want the roster and the small ring", left))
+	}
+	c.worked("Close", f.Close())
+	c.worked("Remove", orbit.Remove(name))
+	return c.done()
+}
+
+// addressSpace returns how many bytes of addresses the process uses.
+func addressSpace() uint64 {
+	b, _ := os.ReadFile("/proc/self/statm")
+	pages, _ := strconv.ParseUint(strings.Fields(string(b))[0], 10, 64)
+	return pages * uint64(os.Getpagesize())
+}
+
+func TestNoAddressesLeft(t *testing.T) {
+	expectOK(t, proc.Start(t, "noAddresses", proc.Fleet(t)))
+}
