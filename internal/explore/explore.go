@@ -17,7 +17,7 @@ import (
 type Script struct {
 	Name     string
 	Process  int  // scripts of one process die together
-	Observes bool // its checks look at control words: see World.Control
+	Observes bool // its checks look at watched words: see World.Watch
 	Run      func(t *Thread)
 }
 
@@ -33,11 +33,11 @@ type World struct {
 
 	Limit int // how many states to go through at most, or 0
 
-	// Control tells whether a word of memory is one that checks look at while
-	// others move, and Group which group of words it belongs to: a check of a
-	// write may look at its whole group.
-	Control func(word int) bool
-	Group   func(word int) int
+	// Watch tells how the checks look at a word of memory, and Group which
+	// group of words it belongs to: the check of a write may look at its whole
+	// group.
+	Watch func(word int) Watch
+	Group func(word int) int
 
 	Process func(owner uint64) int // the process that an owner names
 	Reset   func()
@@ -49,6 +49,15 @@ type World struct {
 	// no steps any more.
 	End func()
 }
+
+// Watch is how the checks look at a word of memory.
+type Watch uint8
+
+const (
+	Unwatched Watch = iota
+	Observed        // by the checks of scripts that observe
+	Remembered      // and the order of changes of such words is remembered
+)
 
 // JumpLength is how far the clock jumps when it does, in nanoseconds: longer
 // than any grace.
@@ -93,7 +102,7 @@ type Search struct {
 	depth   int
 	asleep  uint16 // the threads that need not move in the present state
 	seen    table
-	control []bool
+	watch   []Watch
 	group   []int
 
 	// Plain has the search take no notice of which steps are independent.
@@ -211,10 +220,10 @@ func NewSearch(w World) *Search {
 	}
 	s.dead = make([]bool, processes)
 	for i := range w.Memory {
-		s.control = append(s.control, w.Control(i))
+		s.watch = append(s.watch, w.Watch(i))
 		s.group = append(s.group, w.Group(i))
 	}
-	s.control = append(s.control, true) // outside memory
+	s.watch = append(s.watch, Observed) // outside memory
 	s.group = append(s.group, -1)
 	return s
 }
@@ -521,7 +530,7 @@ func (s *Search) dependent(t, u *Thread) bool {
 				return true
 			}
 		case askMemory:
-			if a.writes && s.control[a.word] && u.observes {
+			if a.writes && s.watch[a.word] != Unwatched && u.observes {
 				return true
 			}
 		}
@@ -530,7 +539,21 @@ func (s *Search) dependent(t, u *Thread) bool {
 	if a.kind != askMemory || b.kind != askMemory {
 		return false
 	}
-	return a.word == b.word && (a.writes || b.writes) || a.writes && b.writes && s.group[a.word] == s.group[b.word]
+	if !a.writes || !b.writes {
+		return a.word == b.word && (a.writes || b.writes)
+	}
+	return s.group[a.word] == s.group[b.word] ||
+		s.watch[a.word] == Remembered && s.watch[b.word] == Remembered && s.observed()
+}
+
+// observed tells whether a script that observes is under way.
+func (s *Search) observed() bool {
+	for _, t := range s.threads {
+		if t.observes && !t.done && !s.dead[t.Process] {
+			return true
+		}
+	}
+	return false
 }
 
 // hash sums up the state: memory, what every thread has seen, and what

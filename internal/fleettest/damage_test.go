@@ -3,14 +3,18 @@
 package fleettest
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +28,7 @@ func init() {
 	proc.Helper("victim", victim)
 	proc.Helper("mangled", mangled)
 	proc.Helper("probe", probe)
+	proc.Helper("alone", alone)
 }
 
 const kindDamaged = 80
@@ -329,65 +334,196 @@ func newcomer(t *testing.T, name string, g orbit.Geometry) {
 	})
 }
 
-// TestDamagedWordsEndNoOperation plants, one at a time, words that no sound
-// ring holds, and has a process of its own use the ring.
-func TestDamagedWordsEndNoOperation(t *testing.T) {
-	const capacity = 4
-	states := func(f func(c uint64) uint64) func(m image) {
-		return func(m image) {
-			for c := m.word(offHead) - capacity; c != m.word(offHead); c++ {
-				m.putState(c, f(c))
-			}
+// alone does one thing at a time to a ring that nobody else repairs by using
+// it.
+func alone(args []string) error {
+	read := proc.WatchParent()
+	f, err := orbit.Join(args[0], one(kindDamaged, plantedIn.Capacity, plantedIn.PayloadLimit))
+	if err != nil {
+		return err
+	}
+	r, err := f.Ring(kindDamaged)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for how := read(); how != ""; how = read() {
+		err := lonely[how](f, r)
+		if errors.Is(err, errUnsound) {
+			return fmt.Errorf("%s: %w", how, err)
+		}
+		fmt.Println("done")
+	}
+	return nil
+}
+
+var plantedIn = orbit.Geometry{Capacity: 4, PayloadLimit: 8}
+
+// lonely is all there is to do with a ring.
+var lonely = map[string]func(f *orbit.Fleet, r *orbit.Ring) error{
+	"Newest": func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Newest(nil); return err },
+	"ReadAt": func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.ReadAt(r.Head()-1, nil); return err },
+	"Read": func(f *orbit.Fleet, r *orbit.Ring) error {
+		_, err := r.Read(orbit.MakeNetID64(kindDamaged, 1, r.Head()-1), nil)
+		return err
+	},
+	"Stats":           func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Stats(); return err },
+	"Next, oldest":    func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Oldest()) },
+	"Next, last":      func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(r.Head()-1)) },
+	"Next, tail":      func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Tail()) },
+	"Next, 0":         func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(0)) },
+	"Poll":            func(f *orbit.Fleet, r *orbit.Ring) error { _, _, err := r.Oldest().Poll(make([]orbit.Frame, 9)); return err },
+	"Wait, last":      func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.At(r.Head() - 1)) },
+	"Wait, oldest":    func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Oldest()) },
+	"Wait, tail":      func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Tail()) },
+	"Publish":         func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Publish(1, 1, nil); return err },
+	"PublishBatch":    func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.PublishBatch(make([]orbit.Frame, 9)); return err },
+	"Mint":            func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Mint(); return err },
+	"Reset":           func(f *orbit.Fleet, r *orbit.Ring) error { return r.Reset() },
+	"Publish, Newest": func(f *orbit.Fleet, r *orbit.Ring) error { r.Publish(1, 1, nil); _, err := r.Newest(nil); return err },
+	"Close":           func(f *orbit.Fleet, r *orbit.Ring) error { return f.Close() },
+}
+
+// turns takes more turns with a cursor than there can be frames.
+func turns(r *orbit.Ring, c *orbit.Cursor) error {
+	a := audit(r, c)
+	for range 4 * r.Geometry().Capacity {
+		if _, err := a.next(nil); errors.Is(err, errUnsound) && a.balance() != nil {
+			return err
 		}
 	}
-	for _, tt := range []struct {
-		name string
-		edit func(m image)
-	}{
-		{"a committed state with an owner", states(func(c uint64) uint64 { return state(c, 77, phaseDone) })},
-		{"a skipped state with an owner", states(func(c uint64) uint64 { return state(c, 77, phaseSkipped) })},
-		{"the first counter beyond the head", func(m image) { m.put(offFirst, m.word(offHead)+10) }},
-		{"the first counter far beyond the head", func(m image) { m.put(offFirst, m.word(offHead)+1<<62) }},
-		{"the first counter half way round", func(m image) { m.put(offFirst, m.word(offHead)+1<<63) }},
-		{"the head far ahead of the states", func(m image) { m.put(offHead, m.word(offHead)+1<<35) }},
-		{"the head behind the states", func(m image) { m.put(offHead, m.word(offHead)-1<<35) }},
-		{"the head half way round", func(m image) { m.put(offHead, m.word(offHead)+1<<63) }},
-		{"states ahead of each other in a circle", func(m image) {
-			for i := range uint64(capacity) {
-				m.putState(i, state(m.word(offHead)+i<<38+(i-m.word(offHead))%capacity, 0, phaseDone))
-			}
-		}},
-		{"every slot held by nobody known", states(func(c uint64) uint64 { return state(c, 1<<22-1, phaseWriting) })},
-		{"every slot held by the first member", states(func(c uint64) uint64 { return state(c, 1, phaseWriting) })},
-		{"every slot busy", states(func(c uint64) uint64 { return state(c, 1, phaseBusy) })},
-		{"every slot another's counter", states(func(c uint64) uint64 { return state(c+1, 0, phaseDone) })},
-		{"zeroed", func(m image) { clear(m[offFirst:]) }},
-		{"ones", func(m image) {
-			for i := range m[offFirst:] {
-				m[offFirst+i] = 0xff
-			}
-		}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			name := proc.Fleet(t)
-			g := orbit.Geometry{Capacity: capacity, PayloadLimit: 8}
-			f := join(t, name, one(kindDamaged, g.Capacity, g.PayloadLimit))
-			r := ring(t, f, kindDamaged)
-			for i := range uint64(2*capacity + 1) {
-				publish(t, r, i, 8)
-			}
-			path := proc.Segment(name, kindDamaged)
-			m := load(t, path)
-			tt.edit(m)
+	return nil
+}
+
+func waitShort(c *orbit.Cursor) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	return c.Wait(ctx)
+}
+
+// damages are words that no sound ring holds.
+var damages = map[string]func(m image){
+	"a committed state with an owner":        eachState(func(c uint64) uint64 { return state(c, 77, phaseDone) }),
+	"a skipped state with an owner":          eachState(func(c uint64) uint64 { return state(c, 77, phaseSkipped) }),
+	"the first counter beyond the head":      func(m image) { m.put(offFirst, m.word(offHead)+10) },
+	"the first counter far beyond the head":  func(m image) { m.put(offFirst, m.word(offHead)+1<<62) },
+	"the first counter half way round":       func(m image) { m.put(offFirst, m.word(offHead)+1<<63) },
+	"the head far ahead of the states":       func(m image) { m.put(offHead, m.word(offHead)+1<<35) },
+	"the head behind the states":             func(m image) { m.put(offHead, m.word(offHead)-1<<35) },
+	"the head half way round":                func(m image) { m.put(offHead, m.word(offHead)+1<<63) },
+	"states ahead of each other in a circle": stateCircle,
+	"every slot held by nobody known":        eachState(func(c uint64) uint64 { return state(c, 1<<22-1, phaseWriting) }),
+	"every slot held by the first member":    eachState(func(c uint64) uint64 { return state(c, 1, phaseWriting) }),
+	"every slot held by the one who asks":    eachState(func(c uint64) uint64 { return state(c, 1<<12|1, phaseWriting) }),
+	"every slot busy":                        eachState(func(c uint64) uint64 { return state(c, 1, phaseBusy) }),
+	"every slot ahead of the head":           eachState(func(c uint64) uint64 { return state(c+1<<20, 0, phaseDone) }),
+	"every slot another's counter":           eachState(func(c uint64) uint64 { return state(c+1, 0, phaseDone) }),
+	"every length too large":                 eachMeta(1<<32 - 1),
+	"every length above the limit by one":    eachMeta(9),
+	"zeroed":                                 func(m image) { clear(m[offFirst:]) },
+	"ones": func(m image) {
+		for i := range m[offFirst:] {
+			m[offFirst+i] = 0xff
+		}
+	},
+}
+
+func eachState(f func(c uint64) uint64) func(m image) {
+	return func(m image) {
+		for i := range uint64(m.capacity()) {
+			c := m.word(offHead) - 1 - i
+			m.putState(c, f(c))
+		}
+	}
+}
+
+func eachMeta(v uint64) func(m image) {
+	return func(m image) {
+		for i := range uint64(m.capacity()) {
+			m.put(m.slot(i)+8, v)
+		}
+	}
+}
+
+// stateCircle has each slot name a counter that is ahead of the one before it,
+// all the way round the 40 bits.
+func stateCircle(m image) {
+	h := m.word(offHead)
+	for i := range uint64(4) {
+		// From h+i<<38 + 1 on it is the next slot's turn.
+		c := h + i<<38
+		m.putState(h+i, state(c&^3|(h+i)&3, 0, phaseDone))
+	}
+}
+
+// TestDamagedWordsEndNoOperation plants damage and has a process do one thing
+// to the ring, for every damage and every thing: it may fail, but it ends.
+func TestDamagedWordsEndNoOperation(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindDamaged, plantedIn.Capacity, plantedIn.PayloadLimit))
+	r := ring(t, f, kindDamaged)
+	for i := range uint64(2*plantedIn.Capacity + 1) {
+		publish(t, r, i, plantedIn.PayloadLimit)
+	}
+	path := proc.Segment(name, kindDamaged)
+	sound := load(t, path)
+	for what, damage := range damages {
+		m := append(image(nil), sound...)
+		damage(m)
+		p := proc.Start(t, "alone", name)
+		p.Line()
+		for _, how := range append(slices.DeleteFunc(slices.Sorted(maps.Keys(lonely)), func(s string) bool { return s == "Close" }), "Close") {
 			overwrite(t, path, offFirst, m[offFirst:])
-			p := proc.Start(t, "mangled", name, strconv.Itoa(g.Capacity), strconv.Itoa(g.PayloadLimit))
-			p.Line()
-			time.Sleep(30 * time.Millisecond)
-			p.Say("stop")
-			if got := line(t, p, 60*time.Second); got != "alive" {
-				t.Errorf("got %q, want alive", got)
+			p.Say(how)
+			if got := line(t, p, 20*time.Second); got != "done" {
+				t.Errorf("%s, with %s: got %q, want done", how, what, got)
 			}
-			p.Finish()
-		})
+		}
+		p.Stdin.Close()
+		p.Kill()
+		p.Died(syscall.SIGKILL)
+	}
+}
+
+// TestClaimantStoppedBeforeItRaisedTheHead: a slot can name the head itself, or
+// a counter beyond it, for as long as its claimant is stopped. That is no
+// damage; readers must not take it for a ring that is too busy.
+func TestClaimantStoppedBeforeItRaisedTheHead(t *testing.T) {
+	for _, capacity := range []int{1, 2, 8} {
+		name := proc.Fleet(t)
+		f, other := join(t, name, one(kindDamaged, capacity, 8)), join(t, name, one(kindDamaged, capacity, 8))
+		r := ring(t, f, kindDamaged)
+		ring(t, other, kindDamaged)
+		var ids []orbit.NetID64
+		for i := range uint64(3 * capacity) {
+			ids = append(ids, publish(t, r, i, 8))
+		}
+		path := proc.Segment(name, kindDamaged)
+		h := r.Head()
+		overwriteWord(t, path, load(t, path).slot(h), state(h, 1<<12|1, phaseWriting))
+		if got, err := r.Newest(nil); capacity == 1 {
+			mustBe(t, "Newest", err, orbit.ErrPending)
+		} else if err != nil || got.ID != ids[len(ids)-1] {
+			t.Errorf("capacity %d: Newest = %v, %v; want %v", capacity, got.ID, err, ids[len(ids)-1])
+		}
+		if err := r.Reset(); err != nil {
+			t.Error(err)
+		}
+		_, err := r.Newest(nil)
+		mustBe(t, "Newest after a reset", err, orbit.ErrNoFrame)
+		if capacity > 1 {
+			id := publish(t, r, 99, 8) // past the counter that is named already
+			if id.Counter() != h+1 {
+				t.Errorf("capacity %d: the next frame is %d, want %d", capacity, id.Counter(), h+1)
+			}
+			if got, err := r.Newest(nil); err != nil || got.ID != id {
+				t.Errorf("capacity %d: Newest = %v, %v; want %v", capacity, got.ID, err, id)
+			}
+			if _, err := r.ReadAt(h, nil); err != orbit.ErrPending {
+				t.Errorf("capacity %d: ReadAt of the claimed counter: %v, want %v", capacity, err, orbit.ErrPending)
+			}
+		}
+		// Let the slot go, as its owner would.
+		overwriteWord(t, path, load(t, path).slot(h), state(h, 0, phaseSkipped))
 	}
 }

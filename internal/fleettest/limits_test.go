@@ -132,10 +132,7 @@ func cramped(args []string) error {
 	c.worked("empty", os.Remove("/dev/shm/fill"))
 
 	// Use up the inodes.
-	for i := 0; err != nil && i < 100; i++ {
-		if e := os.WriteFile(fmt.Sprint("/dev/shm/inode", i), nil, 0o600); e != nil {
-			break
-		}
+	for i := 0; os.WriteFile(fmt.Sprint("/dev/shm/inode", i), nil, 0o600) == nil; i++ {
 	}
 	_, err = orbit.Join(name+"y", opts)
 	c.failed("Join without an inode", err, orbit.ErrNoSpace, name+"y", "/dev/shm")
@@ -175,28 +172,35 @@ func noDescriptors(args []string) error {
 	var limit syscall.Rlimit
 	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	free := firstFree()
-	for spare := range 3 {
+	atMost := func(spare int) {
 		c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(free + spare), Max: limit.Max}))
-		_, joinErr := orbit.Join(name, opts)
-		_, createErr := orbit.Join(name+"-other", opts)
-		_, observeErr := orbit.Observe(name)
-		_, ringErr := f.Ring(kindCramped)
-		_, membersErr := f.Members()
-		if spare == 0 {
-			c.failed("Join without a descriptor", joinErr, syscall.EMFILE, name, "too many open files")
-			c.failed("Join without a descriptor, to create", createErr, syscall.EMFILE, name, "too many open files")
-			c.failed("Observe without a descriptor", observeErr, syscall.EMFILE, name, "too many open files")
-			c.failed("Ring without a descriptor", ringErr, syscall.EMFILE, name, "too many open files")
-		} else {
-			c.worked("Ring with a descriptor", ringErr)
-		}
-		c.worked("Members without a descriptor", membersErr)
-		c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-		settle()
-		if now := firstFree(); now != free {
-			// The handles above that did open are unreachable by now.
-			c.worked("descriptors", fmt.Errorf("the first free one is %d, was %d", now, free))
-		}
+	}
+	atMost(0)
+	for range 10 {
+		_, err := orbit.Join(name, opts)
+		c.failed("Join without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		_, err = orbit.Join(name+"-other", opts)
+		c.failed("Join without a descriptor, to create", err, syscall.EMFILE, name, "too many open files")
+		_, err = orbit.Observe(name)
+		c.failed("Observe without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		_, err = f.Ring(kindCramped)
+		c.failed("Ring without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		_, err = f.Members()
+		c.worked("Members without a descriptor", err)
+	}
+	atMost(1)
+	_, err = f.Ring(kindCramped)
+	c.worked("Ring with one descriptor", err)
+	g, err := orbit.Join(name, opts)
+	c.worked("Join with one descriptor", err)
+	_, err = orbit.Join(name, opts)
+	c.failed("Join with no descriptor more", err, syscall.EMFILE)
+	if g != nil {
+		c.worked("Close", g.Close())
+	}
+	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if now := firstFree(); now != free {
+		c.worked("descriptors", fmt.Errorf("the first free one is %d, was %d", now, free))
 	}
 	r, err := f.Ring(kindCramped)
 	c.worked("Ring with descriptors again", err)
@@ -205,7 +209,7 @@ func noDescriptors(args []string) error {
 		c.worked("Publish", err)
 	}
 	c.worked("Close", f.Close())
-	orbit.Remove(name + "-other")
+	c.worked("Remove", orbit.Remove(name))
 	return c.done()
 }
 

@@ -1,6 +1,9 @@
 package orbit
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 // This file is added to the instrumented copy of the package in which the
 // contest is explored: it shows what the checks must see. See the command in
@@ -65,7 +68,7 @@ func (c *Contest) ExposeEntries(kind uint8, label string) (words []int) {
 // ExposeFill puts a claim of another subject, which never ends, into an entry.
 func (c *Contest) ExposeFill(word int) {
 	g := &Guard{contest: c, subject: subject{kind: 99, hash: 1}, record: noEntry}
-	if err := g.prepare(0, endless); err != nil {
+	if err := g.prepare(0, time.Duration(endless)); err != nil {
 		panic(err)
 	}
 	c.ring.table()[word] = c.nextOrder() | uint64(g.record)<<recordShift | phaseHeld

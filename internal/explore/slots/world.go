@@ -128,7 +128,7 @@ func newWorld(c config) *world {
 		Scripts: scripts,
 		Deaths:  c.deaths,
 		Jumps:   c.jumps,
-		Control: w.control,
+		Watch:   w.watch,
 		Group:   w.group,
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
 		Reset:   w.reset,
@@ -204,10 +204,22 @@ func (w *world) decode(st uint64) orbit.ExposedState {
 	return orbit.ExposeState(st, w.config.head)
 }
 
-// control and group tell what checks look at beside the word of a step: those
-// of reads, at heads and states, and those of writes to a slot, at its state.
-func (w *world) control(word int) bool {
-	return word < orbit.ExposeSlots || (word-orbit.ExposeSlots)%w.stride == 0
+// watch and group tell what checks look at beside the word of a step: those of
+// reads, at the head and the states, and those of writes to a slot, at its
+// state. Whether there was a frame to read all the time depends on the order in
+// which states changed.
+func (w *world) watch(word int) explore.Watch {
+	switch {
+	case w.isState(word) || word == orbit.ExposeFirst:
+		return explore.Remembered
+	case word < orbit.ExposeSlots:
+		return explore.Observed
+	}
+	return explore.Unwatched
+}
+
+func (w *world) isState(word int) bool {
+	return word >= orbit.ExposeSlots && (word-orbit.ExposeSlots)%w.stride == 0
 }
 
 func (w *world) group(word int) int {
@@ -239,7 +251,7 @@ func (w *world) step(t *explore.Thread, e explore.Event) {
 			w.Fail("%s moves first from %#x to %#x", t.Name, e.Old, e.New)
 		}
 	}
-	if w.control(e.Word) {
+	if w.watch(e.Word) == explore.Remembered {
 		some := w.some()
 		for _, r := range w.readers {
 			r.some = r.some && some
