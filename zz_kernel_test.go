@@ -1216,3 +1216,8 @@ func spawn(wg *sync.WaitGroup, f func()) {
 		f()
 	}()
 }
+
+// segmentPath returns the path of a fleet's segment of a kind.
+func segmentPath(fleet string, kind int) string {
+	return fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, kind, os.Geteuid())
+}
