@@ -55,10 +55,11 @@ import (
 //	tentative(x)   -> free            strike: x has a larger number than I
 //	any(x), over   -> free            bury
 //
-// The second look comes after the claim stands in its entry for all to see. A
-// held entry of the subject, or a tentative one with a smaller number, is who
-// to yield to. One with a larger number must be struck: its claimant may have
-// finished its second look before this claim was there to be seen. Nor is it
+// Whatever claim of the subject the first look finds came earlier, so it is who
+// to yield to. The second look comes after the claim stands in its entry for
+// all to see. Then a held entry, or a tentative one with a smaller number, is
+// who to yield to. One with a larger number must be struck: its claimant may
+// have finished its second look before this claim was there to be seen. Nor is it
 // enough to pass over an entry that is over: it must be buried, or its owner
 // could renew it. So of two claims for a subject one always meets the other's
 // word, and no claimant ever waits for another.
@@ -209,16 +210,11 @@ func OpenContest(f *Fleet) (*Contest, error) {
 	if r.header.tableLen != shape.len*wordSize {
 		return nil, r.fail(ErrForeign, "a table of "+itoa(r.header.tableLen)+" bytes, want "+itoa(shape.len*wordSize))
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return nil, ErrClosed
+	c, err := f.keepOne(KindContest, func() closer { return newContest(r, shape) })
+	if err != nil {
+		return nil, err
 	}
-	if f.contest == nil {
-		f.contest = newContest(r, shape)
-		f.closers = append(f.closers, f.contest.close)
-	}
-	return f.contest, nil
+	return c.(*Contest), nil
 }
 
 func newContest(r *Ring, shape contestShape) *Contest {
@@ -380,11 +376,11 @@ func (c *Contest) contend(g *Guard, ttl time.Duration) error {
 	for range maxAttempts {
 		now := clockNow()
 		s := survey{contest: c, subject: &g.subject, now: now}
-		held, err := s.round(0)
+		found, err := s.round()
 		var won bool
 		switch {
 		case err != nil:
-		case !held:
+		case !found:
 			won, err = c.install(g, &s, ttl)
 		case s.ours(g.owner):
 			won, err = c.takeUp(g, &s, ttl)
@@ -425,7 +421,8 @@ func (c *Contest) install(g *Guard, s *survey, ttl time.Duration) (won bool, err
 	if !atomic.CompareAndSwapUint64(c.entry(g.entry), 0, g.word) {
 		return false, nil
 	}
-	found, err := s.round(g.word)
+	s.own, s.place = g.word, g.entry
+	found, err := s.round()
 	if found {
 		err = s.yield()
 	}
@@ -527,6 +524,8 @@ type survey struct {
 	contest *Contest
 	subject *subject
 	now     int64
+	own     uint64 // word of the claimant's entry, 0 at the first look
+	place   int    // where that is
 
 	free     int // where to install a claim, noEntry if the buckets are full
 	sighting     // who is in the way
@@ -540,10 +539,11 @@ type sighting struct {
 	claimRecord
 }
 
-// round walks round the entries and buries what is over. With own, the word of
-// a tentative claim of the subject, it strikes the younger ones. It returns
-// whether a claim is in the way: a held one, or one older than own.
-func (s *survey) round(own uint64) (found bool, err error) {
+// round walks round the entries and buries what is over. It returns whether a
+// claim is in the way: at the first look any claim of the subject, at the
+// second one that is held or older than the claimant's. It strikes those that
+// are younger.
+func (s *survey) round() (found bool, err error) {
 	s.free = noEntry
 	least := bucketSize
 	for _, first := range s.contest.buckets(s.subject.hash) {
@@ -555,10 +555,10 @@ func (s *survey) round(own uint64) (found bool, err error) {
 				continue
 			}
 			taken++
-			if w == own {
+			if w == s.own {
 				continue
 			}
-			if found, err := s.at(i, own); found || err != nil {
+			if found, err := s.at(i); found || err != nil {
 				return found, err
 			}
 		}
@@ -571,11 +571,11 @@ func (s *survey) round(own uint64) (found bool, err error) {
 
 // at deals with one entry, again and again until it is neither in the way nor
 // to be changed.
-func (s *survey) at(i int, own uint64) (found bool, err error) {
+func (s *survey) at(i int) (found bool, err error) {
 	c := s.contest
 	for range maxAttempts {
 		w := atomic.LoadUint64(c.entry(i))
-		if w == 0 || w == own {
+		if w == 0 {
 			return false, nil
 		}
 		if atomic.LoadUint64(c.recordWord(c.recordOf(w), 0)) != s.subject.hash {
@@ -590,9 +590,11 @@ func (s *survey) at(i int, own uint64) (found bool, err error) {
 			return false, nil
 		case c.over(&s.sighting, s.now):
 			c.bury(&s.sighting)
-		case w&phaseMask == phaseHeld, own != 0 && older(w, own):
+		case s.own == 0 || w&phaseMask == phaseHeld || older(w, s.own):
 			return true, nil
-		case own == 0:
+		case atomic.LoadUint64(c.entry(s.place)) != s.own:
+			// Struck or buried itself: it must not strike others who look round
+			// and do not find it. The promotion will fail.
 			return false, nil
 		default:
 			atomic.CompareAndSwapUint64(c.entry(i), w, 0) // strike

@@ -39,18 +39,16 @@ func Heartbeats(f *Fleet) (*Heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Heartbeat{fleet: f, ring: r, closed: make(chan struct{})}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.heartbeat == nil {
-		if f.closed {
-			return nil, ErrClosed
-		}
-		f.heartbeat = h
-		f.closers = append(f.closers, func() { close(h.closed) })
+	h, err := f.keepOne(KindHeartbeat, func() closer {
+		return &Heartbeat{fleet: f, ring: r, closed: make(chan struct{})}
+	})
+	if err != nil {
+		return nil, err
 	}
-	return f.heartbeat, nil
+	return h.(*Heartbeat), nil
 }
+
+func (h *Heartbeat) close() { close(h.closed) }
 
 // Ring returns the ring under the heartbeat. Each beat is also a frame in it,
 // of kind 1 and without payload, whose version is the [Stamp] of the beat.

@@ -251,13 +251,11 @@ type Fleet struct {
 	readOnly bool
 	roster   *roster // nil in a process-local fleet
 
-	mu        sync.Mutex
-	rings     map[uint8]*Ring
-	types     map[uint8]reflect.Type
-	closers   []func()
-	heartbeat *Heartbeat // opened at most once, to end with the fleet
-	contest   *Contest   // opened at most once, for its guards are this member's
-	closed    bool
+	mu     sync.Mutex
+	rings  map[uint8]*Ring
+	types  map[uint8]reflect.Type
+	kept   map[uint8]closer
+	closed bool
 }
 
 // Join makes this process a member of the shared fleet name, which begins to
@@ -383,16 +381,15 @@ func (f *Fleet) Shared() bool { return f.roster != nil }
 // published stays. Closing again does nothing.
 func (f *Fleet) Close() error {
 	f.mu.Lock()
-	closers := f.closers
-	f.closers = nil
+	kept := f.kept
 	closing := !f.closed
 	f.closed = true
 	f.mu.Unlock()
 	if !closing {
 		return nil
 	}
-	for _, c := range slices.Backward(closers) {
-		c()
+	for _, c := range kept {
+		c.close()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -412,15 +409,25 @@ func (f *Fleet) Close() error {
 	return nil
 }
 
-// atClose has c called at the beginning of Close. It fails if that has begun.
-func (f *Fleet) atClose(c func()) error {
+// A closer is a substrate of which a fleet keeps one, to end it when it closes.
+// The fleet knows it by this interface only: a program that uses none is not
+// to link them.
+type closer interface{ close() }
+
+// keepOne returns the substrate of a kind, opened at the first call.
+func (f *Fleet) keepOne(kind uint8, open func() closer) (closer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	f.closers = append(f.closers, c)
-	return nil
+	if f.kept[kind] == nil {
+		if f.kept == nil {
+			f.kept = map[uint8]closer{}
+		}
+		f.kept[kind] = open()
+	}
+	return f.kept[kind], nil
 }
 
 // Ring returns the ring of a user kind, from 1 to 199, which begins to exist

@@ -50,7 +50,7 @@ func TestExplorationNoticesFaults(t *testing.T) {
 		fault overlay.Fault
 	}{
 		{
-			name: "younger claims are not struck", world: "^two$", want: "at once",
+			name: "younger claims are not struck", world: "^two, apart$", want: "at once",
 			fault: overlay.Fault{File: "contest.go",
 				Old: "atomic.CompareAndSwapUint64(c.entry(i), w, 0) // strike",
 				New: "return false, nil"},

@@ -31,7 +31,8 @@ type World struct {
 	Deaths  int // how many processes may die
 	Jumps   int // how often the clock may jump, by JumpLength
 
-	Limit int // how many states to go through at most, or 0
+	Beyond func() bool // tells whether a state is too far off to go on from
+	Limit  int         // how many states to go through at most, or 0
 
 	// Watch tells how the checks look at a word of memory, and Group which
 	// group of words it belongs to: the check of a write may look at its whole
@@ -54,9 +55,9 @@ type World struct {
 type Watch uint8
 
 const (
-	Unwatched Watch = iota
-	Observed        // by the checks of scripts that observe
-	Remembered      // and the order of changes of such words is remembered
+	Unwatched  Watch = iota
+	Observed         // by the checks of scripts that observe
+	Remembered       // and the order of changes of such words is remembered
 )
 
 // JumpLength is how far the clock jumps when it does, in nanoseconds: longer
@@ -80,6 +81,7 @@ type Result struct {
 	Executions int // runs of the scripts, each for one new path
 	Steps      int // steps made in them, repeated ones included
 	Ends       int // states in which no thread could move
+	Cut        int // states too far off to go on from
 	Deepest    int // steps in the longest execution
 	Violation  string
 }
@@ -98,12 +100,12 @@ type Search struct {
 	ended    bool // no thread can move
 	ending   bool // the world's end is being checked
 
-	path    []node
-	depth   int
-	asleep  uint16 // the threads that need not move in the present state
-	seen    table
-	watch   []Watch
-	group   []int
+	path   []node
+	depth  int
+	asleep uint16 // the threads that need not move in the present state
+	seen   table
+	watch  []Watch
+	group  []int
 
 	// Plain has the search take no notice of which steps are independent.
 	Plain bool
@@ -152,11 +154,16 @@ const (
 
 // pending is the step a thread is about to make.
 type pending struct {
-	kind   question
-	proc   int // asked about
-	word   int
-	writes bool
+	kind    question
+	proc    int // asked about
+	word    int
+	writes  bool
+	patient bool // pauses until nobody else can move
 }
+
+// patience is how long a thread must be ready to pause for to be taken as one
+// that waits until nobody else can move.
+const patience = time.Second
 
 type question uint8
 
@@ -450,6 +457,12 @@ func (s *Search) extend() bool {
 		s.Fail("an execution of %d steps without an end", maxDepth)
 		return false
 	}
+	if s.World.Beyond() {
+		if !seen {
+			s.Cut++
+		}
+		return false
+	}
 	moves := false
 	last := s.current
 	if last != nil {
@@ -486,6 +499,9 @@ func (s *Search) offer(n *node, t *Thread, awake uint16) bool {
 	}
 	switch t.pending.kind {
 	case askPause:
+		if t.pending.patient && s.busy(t) {
+			return true
+		}
 		// A pause ends when something has changed: to look again before is to
 		// see the same again. If nothing changes it was the last, but never
 		// the first.
@@ -510,6 +526,16 @@ func (s *Search) offer(n *node, t *Thread, awake uint16) bool {
 	return true
 }
 
+// busy tells whether a thread other than t can move.
+func (s *Search) busy(t *Thread) bool {
+	for _, u := range s.threads {
+		if u != t && !u.done && !s.dead[u.Process] {
+			return true
+		}
+	}
+	return false
+}
+
 // dependent tells whether the order of the next steps of two threads can make
 // a difference, to them or to the checks.
 func (s *Search) dependent(t, u *Thread) bool {
@@ -530,7 +556,7 @@ func (s *Search) dependent(t, u *Thread) bool {
 				return true
 			}
 		case askMemory:
-			if a.writes && s.watch[a.word] != Unwatched && u.observes {
+			if a.writes && s.watch[a.word] != Unwatched && u.observes && !s.blind(u) {
 				return true
 			}
 		}
@@ -544,6 +570,20 @@ func (s *Search) dependent(t, u *Thread) bool {
 	}
 	return s.group[a.word] == s.group[b.word] ||
 		s.watch[a.word] == Remembered && s.watch[b.word] == Remembered && s.observed()
+}
+
+// blind tells whether no check follows the next step of a thread that observes:
+// no operation begins or ends with an unwatched word.
+func (s *Search) blind(t *Thread) bool {
+	return t.pending.kind == askMemory && s.watch[t.pending.word] == Unwatched && t.onStart == nil
+}
+
+// Over is for scripts that observe to call when an operation is over: it fails
+// if that ended with an unwatched word.
+func (t *Thread) Over() {
+	if s := t.search; !s.free && s.blind(t) {
+		s.Fail("%s ends an operation with word %d, which the checks do not watch", t.Name, t.pending.word)
+	}
 }
 
 // observed tells whether a script that observes is under way.
@@ -716,7 +756,7 @@ func (s *Search) alive(owner uint64) bool {
 }
 
 // pause stands for a short sleep of a thread that has to wait for others.
-func (s *Search) pause(time.Duration) bool {
+func (s *Search) pause(limit time.Duration) bool {
 	t := s.current
 	if t == nil || s.free {
 		if t != nil {
@@ -725,7 +765,7 @@ func (s *Search) pause(time.Duration) bool {
 		return false
 	}
 	first := t.paused == 0
-	if !t.wait(pending{kind: askPause}) {
+	if !t.wait(pending{kind: askPause, patient: limit >= patience}) {
 		return false
 	}
 	if !first && t.way == wayLate {

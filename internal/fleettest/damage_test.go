@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -367,17 +366,23 @@ var lonely = map[string]func(f *orbit.Fleet, r *orbit.Ring) error{
 		_, err := r.Read(orbit.MakeNetID64(kindDamaged, 1, r.Head()-1), nil)
 		return err
 	},
-	"Stats":           func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Stats(); return err },
-	"Next, oldest":    func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Oldest()) },
-	"Next, last":      func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(r.Head()-1)) },
-	"Next, tail":      func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Tail()) },
-	"Next, 0":         func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(0)) },
-	"Poll":            func(f *orbit.Fleet, r *orbit.Ring) error { _, _, err := r.Oldest().Poll(make([]orbit.Frame, 9)); return err },
-	"Wait, last":      func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.At(r.Head() - 1)) },
-	"Wait, oldest":    func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Oldest()) },
-	"Wait, tail":      func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Tail()) },
-	"Publish":         func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Publish(1, 1, nil); return err },
-	"PublishBatch":    func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.PublishBatch(make([]orbit.Frame, 9)); return err },
+	"Stats":        func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Stats(); return err },
+	"Next, oldest": func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Oldest()) },
+	"Next, last":   func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(r.Head()-1)) },
+	"Next, tail":   func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.Tail()) },
+	"Next, 0":      func(f *orbit.Fleet, r *orbit.Ring) error { return turns(r, r.At(0)) },
+	"Poll": func(f *orbit.Fleet, r *orbit.Ring) error {
+		_, _, err := r.Oldest().Poll(make([]orbit.Frame, 9))
+		return err
+	},
+	"Wait, last":   func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.At(r.Head() - 1)) },
+	"Wait, oldest": func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Oldest()) },
+	"Wait, tail":   func(f *orbit.Fleet, r *orbit.Ring) error { return waitShort(r.Tail()) },
+	"Publish":      func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Publish(1, 1, nil); return err },
+	"PublishBatch": func(f *orbit.Fleet, r *orbit.Ring) error {
+		_, err := r.PublishBatch(make([]orbit.Frame, 9))
+		return err
+	},
 	"Mint":            func(f *orbit.Fleet, r *orbit.Ring) error { _, err := r.Mint(); return err },
 	"Reset":           func(f *orbit.Fleet, r *orbit.Ring) error { return r.Reset() },
 	"Publish, Newest": func(f *orbit.Fleet, r *orbit.Ring) error { r.Publish(1, 1, nil); _, err := r.Newest(nil); return err },
@@ -480,8 +485,7 @@ func TestDamagedWordsEndNoOperation(t *testing.T) {
 			}
 		}
 		p.Stdin.Close()
-		p.Kill()
-		p.Died(syscall.SIGKILL)
+		p.Finish()
 	}
 }
 

@@ -19,6 +19,7 @@ var programs = []struct {
 }{
 	{"hello", 0},
 	{"kernel", 1_550_000},
+	{"everything", 1_800_000},
 }
 
 func main() {

@@ -447,7 +447,10 @@ func (f *file) audit(d *ast.FuncDecl) (err error) {
 		case *ast.StarExpr:
 			_, plain = n.X.(*ast.CallExpr)
 		case *ast.CallExpr:
-			plain = isSelector(n.Fun, "unsafe", "Slice")
+			if plain = isSelector(n.Fun, "unsafe", "Slice"); plain {
+				of, ok := n.Args[0].(*ast.CallExpr)
+				plain = !ok || !isSelector(of.Fun, "unsafe", "StringData")
+			}
 		}
 		if plain && err == nil {
 			err = fmt.Errorf("overlay: %v: %s touches memory by address: see to it that steps in shared memory go through sync/atomic, then list it in plainAccess", f.set.Position(n.Pos()), funcName(d))

@@ -11,6 +11,7 @@ import (
 
 	"orbit"
 	"orbit/internal/explore"
+	"orbit/internal/overlay/atomic"
 	"orbit/internal/overlay/step"
 )
 
@@ -23,6 +24,7 @@ import (
 //	again    claim again as the same owner
 //	release  the guard
 //	look     up the holder
+//	clear    is not a claimant: it frees one of the entries of other subjects
 //
 // After a failed claim a thread goes on to its next claim, if it has one.
 type config struct {
@@ -53,6 +55,7 @@ type world struct {
 	entries  []int
 	deeds    int
 	records  int
+	usable   int // entries, after clear
 	hooked   bool
 
 	guards []*claimant
@@ -76,8 +79,10 @@ func newWorld(c config) *world {
 	for _, e := range w.entries[c.free:] {
 		w.survivor().ExposeFill(e)
 	}
+	w.usable = c.free
 	var scripts []explore.Script
 	for i, text := range c.threads {
+		w.usable += strings.Count(text, "clear")
 		w.guards = append(w.guards, &claimant{})
 		scripts = append(scripts, explore.Script{
 			Name:    fmt.Sprintf("%d(%s)", i, text),
@@ -194,6 +199,8 @@ func (w *world) script(t *explore.Thread, ops []string) {
 			}
 		case "look":
 			w.looked(t, c)
+		case "clear":
+			atomic.StoreUint64(&w.table[w.entries[w.free]], 0)
 		default:
 			panic(op)
 		}
@@ -226,7 +233,7 @@ func (w *world) claimed(t *explore.Thread, guard *orbit.Guard, err error) {
 		w.last = guard.Token()
 	case errors.Is(err, orbit.ErrHeld):
 		w.yielded++
-	case errors.Is(err, orbit.ErrTableFull) && w.free < len(w.guards):
+	case errors.Is(err, orbit.ErrTableFull) && w.usable < len(w.guards):
 		w.full++
 	case errors.Is(err, orbit.ErrLapsed) && w.jumps > 0:
 		w.lapsed++
@@ -277,15 +284,18 @@ func (w *world) looked(t *explore.Thread, c *orbit.Contest) {
 // checkEntries checks that at no step two claims stand as held.
 func (w *world) checkEntries() {
 	holder := -1
-	for _, e := range w.entries[:w.free] {
+	for _, e := range w.entries[:w.usable] {
 		record, _, held := orbit.ExposeEntry(w.table[e])
 		if !held {
 			continue
 		}
 		member, taken := orbit.ExposeDeed(w.table[w.deeds+record])
-		if !taken || member >= len(w.guards) {
+		if !taken {
 			w.Fail("a held entry names record %d, which is nobody's", record)
 			return
+		}
+		if member == len(w.guards) {
+			continue
 		}
 		deadline := int64(w.table[w.records+record*orbit.ExposeRecordLen+orbit.ExposeDeadline])
 		if w.Dead(member) || w.now >= deadline {
@@ -310,7 +320,7 @@ func (w *world) end() {
 			valid = i
 		}
 	}
-	if out == 0 && w.deaths == 0 && w.jumps == 0 && w.free >= len(w.guards) {
+	if out == 0 && w.deaths == 0 && w.jumps == 0 && w.usable >= len(w.guards) {
 		w.Fail("nobody won")
 	}
 	// A record that is taken is a guard's, or a dead process's.

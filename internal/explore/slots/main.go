@@ -40,8 +40,8 @@ func main() {
 		w.Limit, w.Plain = *limit, *plain
 		start := time.Now()
 		r := w.Run()
-		fmt.Printf("%s: %d states, %d executions, %d steps, %d ends, at most %d steps deep, %v\n",
-			c.name, r.States, r.Executions, r.Steps, r.Ends, r.Deepest, time.Since(start).Round(time.Millisecond))
+		fmt.Printf("%s: %d states, %d executions, %d steps, %d ends, %d cut, at most %d steps deep, %v\n",
+			c.name, r.States, r.Executions, r.Steps, r.Ends, r.Cut, r.Deepest, time.Since(start).Round(time.Millisecond))
 		if r.Violation != "" {
 			fmt.Printf("violation: %s\n", r.Violation)
 			pprof.StopCPUProfile()

@@ -33,6 +33,7 @@ type config struct {
 	deaths   int
 	jumps    int // of the clock, each past every grace
 	threads  []string
+	horizon  int  // the head to stop at, where writers can keep each other from committing for ever
 	versions bool // frames of different versions
 	long     bool // only with -long
 }
@@ -130,6 +131,7 @@ func newWorld(c config) *world {
 		Jumps:   c.jumps,
 		Watch:   w.watch,
 		Group:   w.group,
+		Beyond:  func() bool { return w.horizon > 0 && w.head() > w.horizon },
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
 		Reset:   w.reset,
 		Step:    w.step,
@@ -396,10 +398,12 @@ func (w *world) script(t *explore.Thread, ops []string) {
 				return
 			}
 			w.checkNewest(t.Name, rd, f, err)
+			t.Over()
 			rd.active = false
 		case "next":
 			t.Begin(func() { w.begin(rd) })
 			w.next(t.Name, rd)
+			t.Over()
 			rd.active = false
 		default:
 			panic("no operation " + op)
