@@ -3,7 +3,9 @@ package orbit
 import (
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"strconv"
+	"time"
 	"unsafe"
 )
 
@@ -229,3 +231,346 @@ const (
 
 // roundUp rounds n up to a multiple of unit, a power of two.
 func roundUp(n, unit int) int { return (n + unit - 1) &^ (unit - 1) }
+
+// A record of the cache is a frame of the cache's ring. The frame's kind says
+// what the record does, its version is when the record expires on the clock of
+// [clockNow], 0 for never, and its payload is
+//
+//	lengths u64 | prefix | key | value
+//
+// Prefix and key are padded with zeros to whole words. From its low end,
+// lengths is the length of the prefix, 16 bits, the length of the key, 16
+// bits, and in an add the low 32 bits of the counter below which all frames
+// were settled when the key was found absent.
+const (
+	cachePut = 1 + iota
+	cacheAdd
+	cacheDelete
+	cacheReset // of the prefix; without a key
+
+	cacheTexts    = wordSize // where the prefix begins in the payload
+	cacheSizeMask = 1<<32 - 1
+	maxCacheText  = 1<<16 - 1
+)
+
+// cacheLengths is the lengths word of a record that is not an add.
+func cacheLengths(prefix, key int) uint64 { return uint64(prefix) | uint64(key)<<16 }
+
+// cacheValueAt returns where the value begins in a payload with these lengths.
+func cacheValueAt(lengths uint64) int {
+	prefix, key := int(lengths&maxCacheText), int(lengths>>16&maxCacheText)
+	return cacheTexts + roundUp(prefix, wordSize) + roundUp(key, wordSize)
+}
+
+// A cacheRecord is all of a record but its value. The texts alias the bytes it
+// was decoded from.
+type cacheRecord struct {
+	op      uint8
+	expiry  int64
+	settled uint32
+	prefix  []byte
+	key     []byte
+}
+
+// decodeCacheRecord decodes the payload of a frame, which may end where the
+// value begins. It accepts only what the cache writes.
+func decodeCacheRecord(op uint8, expiry int64, b []byte) (rec cacheRecord, ok bool) {
+	if op < cachePut || op > cacheReset || len(b) < cacheTexts {
+		return rec, false
+	}
+	lengths := binary.NativeEndian.Uint64(b)
+	if len(b) < cacheValueAt(lengths) {
+		return rec, false
+	}
+	rec = cacheRecord{op: op, expiry: expiry, settled: uint32(lengths >> 32)}
+	rec.prefix, b, ok = cutText(b[cacheTexts:], int(lengths&maxCacheText))
+	if !ok {
+		return rec, false
+	}
+	rec.key, _, ok = cutText(b, int(lengths>>16&maxCacheText))
+	return rec, ok && (op != cacheReset || len(rec.key) == 0) && (op == cacheAdd || rec.settled == 0)
+}
+
+// cutText cuts a text of n bytes and its padding from b, which is long enough.
+func cutText(b []byte, n int) (text, rest []byte, ok bool) {
+	end := roundUp(n, wordSize)
+	for _, pad := range b[n:end] {
+		if pad != 0 {
+			return nil, b, false
+		}
+	}
+	return b[:n:n], b[end:], true
+}
+
+// putText writes a text at an offset of the payload of a slot that this member
+// owns, and returns the offset behind its padding.
+func putText(s unsafe.Pointer, at int, text string) int {
+	for i := 0; i < len(text); i += wordSize {
+		putWord(s, offPayload+uintptr(at+i), textWord(text, i))
+	}
+	return at + roundUp(len(text), wordSize)
+}
+
+// sameText tells whether the payload of a slot has the words of a text at an
+// offset.
+func sameText(s unsafe.Pointer, at int, text string) bool {
+	if totalOrder {
+		return unsafe.String((*byte)(unsafe.Add(s, offPayload+uintptr(at))), len(text)) == text
+	}
+	for i := 0; i < len(text); i += wordSize {
+		if getWord(s, offPayload+uintptr(at+i)) != textWord(text, i) {
+			return false
+		}
+	}
+	return true
+}
+
+// textWord returns the word of a text that begins at byte i, padded with
+// zeros: in memory, the bytes of the text.
+func textWord(text string, i int) (w uint64) {
+	if len(text)-i >= wordSize {
+		return wordAt(text, i)
+	}
+	if !littleEndian {
+		return slowWord(text[i:])
+	}
+	if n := len(text); n >= wordSize {
+		return wordAt(text, n-wordSize) >> (8 * uint(i+wordSize-n) & 63)
+	}
+	for j := len(text) - 1; j >= i; j-- {
+		w = w<<8 | uint64(text[j])
+	}
+	return w
+}
+
+// wordAt returns the word of the 8 bytes of a text from byte i.
+func wordAt(text string, i int) uint64 {
+	if !littleEndian {
+		return slowWord(text[i : i+wordSize])
+	}
+	b := text[i : i+wordSize] // the compiler makes one load of it
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+// slowWord is right in either byte order.
+func slowWord(text string) uint64 {
+	var word [wordSize]byte
+	copy(word[:], text)
+	return binary.NativeEndian.Uint64(word[:])
+}
+
+// littleEndian is true where the quick ways to a word are known to be right.
+const littleEndian = runtime.GOARCH == "amd64" || runtime.GOARCH == "386" || runtime.GOARCH == "arm64"
+
+// A record of the contest table says what an entry of it claims. It lies in
+// words of the machine's own order:
+//
+//	 0  hash of the subject
+//	 8  deadline, on the clock of [clockNow]
+//	16  since: time of the claim, on the same clock
+//	24  token, 0 until it is minted
+//	32  kind 8 | label length 8 | owner length 8 | zero 8 | node 16 | zero 16
+//	40  process id
+//	48  label | owner
+//
+// Its owner may move deadline, since and token while an entry names it, each
+// by one atomic store; the rest is fixed as long as one does.
+const (
+	// MaxLabel is the longest label of a subject, in bytes.
+	MaxLabel = 96
+	// MaxOwner is the longest owner label of a claim, in bytes.
+	MaxOwner = 48
+
+	recDeadline = 1 // words that change alone
+	recSince    = 2
+	recToken    = 3
+
+	recordHeader = 6 * 8
+	recordSize   = recordHeader + MaxLabel + MaxOwner
+	recordWords  = recordSize / 8
+)
+
+// claimRecord is a record in the reader's own memory.
+type claimRecord struct {
+	hash     uint64
+	deadline int64
+	since    int64
+	token    uint64
+	pid      uint32
+	node     uint16
+	kind     uint8
+	labelLen uint8
+	ownerLen uint8
+	text     [MaxLabel + MaxOwner]byte
+}
+
+func (r *claimRecord) label() []byte { return r.text[:r.labelLen] }
+func (r *claimRecord) owner() []byte { return r.text[r.labelLen:][:r.ownerLen] }
+
+// read takes the labels, one behind the other, out of text.
+func (r *claimRecord) read(text []byte, labelLen, ownerLen uint8) bool {
+	if labelLen > MaxLabel || ownerLen > MaxOwner || len(text) < int(labelLen)+int(ownerLen) {
+		return false
+	}
+	r.labelLen, r.ownerLen = labelLen, ownerLen
+	copy(r.text[:], text[:int(labelLen)+int(ownerLen)])
+	return true
+}
+
+// encodeClaim writes a record without token into b, and returns the part of b
+// that it takes, in whole words. The labels must keep to their limits.
+func encodeClaim(b *[recordSize]byte, r *claimRecord, label, owner string) []byte {
+	o := binary.NativeEndian
+	o.PutUint64(b[0:], r.hash)
+	o.PutUint64(b[8:], uint64(r.deadline))
+	o.PutUint64(b[16:], uint64(r.since))
+	o.PutUint64(b[24:], 0)
+	o.PutUint64(b[32:], uint64(r.kind)|uint64(len(label))<<8|uint64(len(owner))<<16|uint64(r.node)<<32)
+	o.PutUint64(b[40:], uint64(r.pid))
+	n := recordHeader + copy(b[recordHeader:recordHeader+MaxLabel], label)
+	n += copy(b[n:], owner)
+	return b[:roundUp(n, 8)]
+}
+
+// decodeClaim reads a record. It accepts what encodeClaim writes, with any
+// token.
+func decodeClaim(r *claimRecord, b []byte) bool {
+	if len(b) < recordSize {
+		return false
+	}
+	o := binary.NativeEndian
+	r.hash = o.Uint64(b[0:])
+	r.deadline = int64(o.Uint64(b[8:]))
+	r.since = int64(o.Uint64(b[16:]))
+	r.token = o.Uint64(b[24:])
+	about, pid := o.Uint64(b[32:]), o.Uint64(b[40:])
+	r.kind = uint8(about)
+	r.node = uint16(about >> 32)
+	r.pid = uint32(pid)
+	return r.read(b[recordHeader:], uint8(about>>8), uint8(about>>16)) && about&^0xffff_00ff_ffff == 0 && pid>>32 == 0
+}
+
+// A frame in the contest ring announces what became of a claim:
+//
+//	frame.Kind     change: 1 claimed, 2 renewed, 3 released, 4 fell
+//	frame.Version  token of the claim
+//	frame.Payload  kind 1 | label length 1 | owner length 1 | node 2 | pid 4 |
+//	               since 8 | deadline 8 | label | owner
+//
+// All fields are big-endian.
+const (
+	claimEventHeader = 25
+	maxClaimEvent    = claimEventHeader + MaxLabel + MaxOwner
+)
+
+// A ClaimChange is what became of a claim.
+type ClaimChange uint8
+
+const (
+	Claimed  ClaimChange = 1 // a guard was handed out
+	Renewed  ClaimChange = 2 // its time was set anew
+	Released ClaimChange = 3 // its owner let go
+	Fell     ClaimChange = 4 // its time was over, or its owner dead
+)
+
+// String returns the change in one word.
+func (c ClaimChange) String() string {
+	switch c {
+	case Claimed:
+		return "claimed"
+	case Renewed:
+		return "renewed"
+	case Released:
+		return "released"
+	case Fell:
+		return "fell"
+	}
+	return "change " + strconv.Itoa(int(c))
+}
+
+// A ClaimEvent is a frame of the contest ring as [DecodeClaim] reads it: what
+// became of a claim, and whose it was. It announces; what holds at the moment
+// is for [HolderOf] to say.
+type ClaimEvent struct {
+	Change ClaimChange
+	Holder Holder
+}
+
+// ErrClaimEvent matches every error of [DecodeClaim].
+var ErrClaimEvent = errors.New("orbit: not a claim event")
+
+// DecodeClaim reads a frame of the contest ring. Every error matches
+// [ErrClaimEvent]. It allocates for the labels.
+func DecodeClaim(f Frame) (ClaimEvent, error) {
+	var r claimRecord
+	if c := ClaimChange(f.Kind); !decodeClaimEvent(&r, f.Payload) || c < Claimed || c > Fell {
+		return ClaimEvent{}, &contextError{"not a claim event: " + c.String() + ", " + strconv.Itoa(len(f.Payload)) + " bytes", ErrClaimEvent}
+	}
+	r.token = f.Version
+	return ClaimEvent{ClaimChange(f.Kind), r.holder(clockNow(), time.Now())}, nil
+}
+
+// appendClaimEvent appends the payload of a frame about a claim.
+func appendClaimEvent[S string | []byte](dst []byte, r *claimRecord, label, owner S) []byte {
+	o := binary.BigEndian
+	dst = append(dst, r.kind, uint8(len(label)), uint8(len(owner)))
+	dst = o.AppendUint16(dst, r.node)
+	dst = o.AppendUint32(dst, r.pid)
+	dst = o.AppendUint64(dst, uint64(r.since))
+	dst = o.AppendUint64(dst, uint64(r.deadline))
+	return append(append(dst, label...), owner...)
+}
+
+// decodeClaimEvent reads the payload of a frame about a claim.
+func decodeClaimEvent(r *claimRecord, b []byte) bool {
+	if len(b) < claimEventHeader || len(b) != claimEventHeader+int(b[1])+int(b[2]) {
+		return false
+	}
+	o := binary.BigEndian
+	r.kind = b[0]
+	r.node = o.Uint16(b[3:])
+	r.pid = o.Uint32(b[5:])
+	r.since = int64(o.Uint64(b[9:]))
+	r.deadline = int64(o.Uint64(b[17:]))
+	return r.read(b[claimEventHeader:], b[1], b[2])
+}
+
+// An event is one frame of the events ring. The topic and the caller's payload
+// lie one after the other in the frame's payload:
+//
+//	frame.Kind     length of the topic, 1 to 255
+//	frame.Version  time of publication, on the clock of [Stamp]
+//	frame.Payload  topic | payload
+//
+// Nothing else is in the way of the two: they are copied straight into the
+// slot, and straight out of it.
+
+// MaxTopic is the longest topic in bytes: its length travels in one byte.
+const MaxTopic = 255
+
+// decodeEvent splits the payload of an event's frame. It fails for a frame
+// that no [EventBus] published.
+func decodeEvent(kind uint8, record []byte) (topic, payload []byte, ok bool) {
+	n := int(kind)
+	if n == 0 || n > len(record) {
+		return nil, nil, false
+	}
+	return record[:n:n], record[n:], true
+}
+
+// A heartbeat is a word in the node's cell of the table behind the slots of
+// the heartbeat ring, and for those who follow the ring also a frame:
+//
+//	cell           time of the newest beat, on the clock of [Stamp], 0 for none
+//	frame.ID       its node is the node that beat
+//	frame.Kind     1
+//	frame.Version  time of the beat, on the same clock
+//	frame.Payload  empty
+//
+// A cell is one word, so that a writer killed at any instruction leaves the
+// old beat or the new one.
+const (
+	beatKind     = 1
+	beatTableLen = maxNodes * wordSize
+)

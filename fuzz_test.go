@@ -6,10 +6,16 @@ package orbit_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"orbit"
 )
@@ -111,5 +117,827 @@ func checkNetIDError(t *testing.T, err error) {
 	}
 	if n := len(err.Error()); n > longestNetIDError {
 		t.Errorf("error of %d bytes: %.80s...", n, err)
+	}
+}
+
+// FuzzCacheRecord puts any bytes at all into a frame of the cache's ring. A
+// handle must find in it what the slow decoder finds, and otherwise pass it
+// over.
+func FuzzCacheRecord(f *testing.F) {
+	for _, rec := range []cacheFrame{
+		{op: opPut, prefix: "p", key: "key", value: "value"},
+		{op: opPut, prefix: "p", key: "longer than a word", value: "", expiry: 5},
+		{op: opPut, prefix: "q", key: "key", value: "value"},
+		{op: opAdd, prefix: "p", key: "key", value: "value", settled: 1},
+		{op: opAdd, prefix: "p", key: "key", value: "value", settled: 1 << 31},
+		{op: opDelete, prefix: "p", key: "key"},
+		{op: opReset, prefix: "p"},
+	} {
+		b := rec.payload()
+		f.Add(rec.op, uint64(rec.expiry), b, uint32(len(b)))
+		f.Add(rec.op, uint64(rec.expiry), b, uint32(len(b)-1))
+		f.Add(rec.op, uint64(rec.expiry), b, ^uint32(0))
+	}
+	f.Add(uint8(0), uint64(0), []byte(nil), uint32(0))
+	f.Add(uint8(opPut), uint64(0), bytes.Repeat([]byte{0xff}, 96), uint32(96))
+	f.Fuzz(func(t *testing.T, kind uint8, version uint64, payload []byte, length uint32) {
+		rig := newSiblingRig(t, 4)
+		cachePut(t, rig.cache, "key", "before", 0)
+		wantCached(t, rig.cache, "key", "before")
+		n, _ := rig.claim(rig.owner)
+		rig.fillRaw(n, kind, version, payload, int(length))
+		rig.finish(n)
+
+		late := openCache(t, rig.fleet, "p")
+		ring := rig.cache.Ring()
+		keys := []string{"key", "longer than a word"}
+		if frame, err := ring.ReadAt(n, nil); err == nil {
+			if rec, ok := refCacheFrame(frame.Kind, frame.Version, frame.Payload); ok {
+				keys = append(keys, rec.key)
+			}
+		}
+		for _, c := range []*orbit.Cache{rig.cache, late} {
+			var clock cacheClock
+			clock.wind(c)
+			for _, key := range keys {
+				want := refCache(ring, 0, "p", key)
+				got, m, err := c.GetMeta(nil, key)
+				if err != nil || (refAnswer{m.Hit, m.Epoch, string(got)}) != want {
+					t.Errorf("key %q: got %q, %+v, error %v, want %+v", key, got, m, err, want)
+				}
+			}
+			for key, value := range c.All() {
+				if want := refCache(ring, 0, "p", key); !want.hit || want.value != string(value) {
+					t.Errorf("key %q of all: got %q, want %+v", key, value, want)
+				}
+			}
+			cacheStats(t, c)
+		}
+		cachePut(t, rig.cache, "key", "after", 0)
+		wantCached(t, late, "key", "after")
+	})
+}
+
+// FuzzCacheHistory plays histories and holds them to the walk. See
+// [TestCacheIsTheWalk].
+func FuzzCacheHistory(f *testing.F) {
+	f.Add(uint64(1), uint8(1), uint64(0))
+	f.Add(uint64(2), uint8(3), uint64(1<<40-20))
+	f.Add(uint64(3), uint8(6), ^uint64(20))
+	f.Fuzz(func(t *testing.T, seed uint64, logCapacity uint8, next uint64) {
+		h := newCacheHistory(t, rand.New(rand.NewPCG(seed, 0)), 2<<(logCapacity%8), next)
+		for range 100 {
+			h.step()
+			h.check(false)
+		}
+		h.check(true)
+	})
+}
+
+// FuzzCacheScribble scribbles over the segment of a cache in use. Whatever
+// comes of it is an answer or an error, and comes at once.
+func FuzzCacheScribble(f *testing.F) {
+	f.Add(uint16(256), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add(uint16(192), []byte{0, 0, 0, 0, 0, 0, 0, 0x80})
+	f.Add(uint16(4096), bytes.Repeat([]byte{0x55}, 64))
+	f.Add(uint16(4096), bytes.Repeat([]byte{1}, 512))
+	f.Fuzz(func(t *testing.T, at uint16, junk []byte) {
+		rig := newSiblingRig(t, 4)
+		for _, key := range []string{"a", "b", "a"} {
+			cachePut(t, rig.cache, key, "value", 0)
+		}
+		wantCached(t, rig.cache, "a", "value")
+		size := segSlots + rig.capacity*rig.stride
+		off := uint64(at) % size
+		rig.write(off, junk[:min(uint64(len(junk)), size-off)])
+		for _, c := range []*orbit.Cache{rig.cache, openCache(t, rig.fleet, "p")} {
+			for _, key := range []string{"a", "b", "c"} {
+				c.Get(key)
+				c.Put(key, []byte("new"), 0)
+				c.Add(key, []byte("added"), 0)
+			}
+			c.Stats()
+			cacheKeys(c)
+			c.Reset()
+		}
+	})
+}
+
+func FuzzDecodeClaim(f *testing.F) {
+	c := contestLocal(f, orbit.Options{})
+	contestClaim[contestJob](f, c, "nightly", "alpha", time.Minute).Release()
+	contestClaim[contestShard](f, c, "", "", time.Millisecond).Release()
+	news := c.Ring().Oldest()
+	for {
+		frame, _, err := news.Next(nil)
+		if err != nil {
+			break
+		}
+		f.Add(frame.Kind, frame.Version, frame.Payload)
+	}
+	f.Add(uint8(1), uint64(0), make([]byte, 24))
+	f.Add(uint8(1), uint64(0), append(make([]byte, 25), "x"...))
+	f.Fuzz(func(t *testing.T, kind uint8, version uint64, payload []byte) {
+		e, err := orbit.DecodeClaim(orbit.Frame{Kind: kind, Version: version, Payload: payload})
+		// The second reading: three lengths that must add up, and a known change.
+		ok := kind >= 1 && kind <= 4 && len(payload) >= 25 &&
+			payload[1] <= orbit.MaxLabel && payload[2] <= orbit.MaxOwner &&
+			len(payload) == 25+int(payload[1])+int(payload[2])
+		if (err == nil) != ok {
+			t.Fatalf("DecodeClaim(%d, %x) = %v; acceptable: %v", kind, payload, err, ok)
+		}
+		if err != nil {
+			if !errors.Is(err, orbit.ErrClaimEvent) {
+				t.Errorf("error %v does not match ErrClaimEvent", err)
+			}
+			return
+		}
+		h := e.Holder
+		if uint8(e.Change) != kind || h.Token != version || h.Kind != payload[0] ||
+			h.Node != binary.BigEndian.Uint16(payload[3:]) || h.PID != int(binary.BigEndian.Uint32(payload[5:])) ||
+			h.Label+h.Owner != string(payload[25:]) || len(h.Label) != int(payload[1]) {
+			t.Errorf("DecodeClaim(%d, %d, %x) = %+v", kind, version, payload, e)
+		}
+	})
+}
+
+// FuzzContestTable scribbles over the table and then uses it. Nothing may
+// crash or hang; what a guard or an error says may be wrong, for the table is.
+func FuzzContestTable(f *testing.F) {
+	// Each twelve bytes are a place in the table and a word to write there.
+	poke := func(word uint32, value uint64) []byte {
+		return binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint32(nil, word), value)
+	}
+	const firstDeed, firstRecord = 16 + 128, 16 + 128 + 64
+	f.Add([]byte(nil))
+	f.Add(poke(0, ^uint64(0)))
+	f.Add(append(poke(16, 1<<16|2), poke(firstDeed, 1)...))
+	f.Add(append(poke(16, 1<<16|3), poke(17, ^uint64(0))...))
+	f.Add(append(poke(firstRecord+4, ^uint64(0)), poke(firstRecord+1, 0)...))
+	every := []byte(nil)
+	for i := range uint32(128) {
+		every = append(every, poke(16+i, uint64(i)<<16|uint64(i/2)<<2|2)...)
+	}
+	for i := range uint32(64) {
+		every = append(every, poke(firstDeed+i, uint64(i*4096)<<1|1)...)
+	}
+	f.Add(every)
+
+	name := fleetName(f)
+	a, b := contestJoin(f, name, contestSmall), contestJoin(f, name, contestSmall)
+	words := firstRecord + 64*24
+	f.Fuzz(func(t *testing.T, script []byte) {
+		contestPoke(t, name, func(table []byte) { clear(table) })
+		held, _ := orbit.Claim[contestJob](a, "held", "alpha", time.Hour)
+		brief, _ := orbit.Claim[contestJob](b, "brief", "beta", time.Millisecond)
+		contestPoke(t, name, func(table []byte) {
+			for ; len(script) >= 12; script = script[12:] {
+				word := int(binary.NativeEndian.Uint32(script)) % words
+				copy(table[8*word:], script[4:12])
+			}
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		for _, c := range []*orbit.Contest{a, b} {
+			for _, label := range []string{"held", "brief", "x", "y"} {
+				g, err := orbit.Claim[contestJob](c, label, "alpha", time.Hour)
+				if (g == nil) == (err == nil) {
+					t.Fatalf("Claim = %v, %v", g, err)
+				}
+				orbit.HolderOf[contestJob](c, label)
+				if g != nil {
+					g.Valid()
+					g.Renew(time.Minute)
+					g.Release()
+				}
+			}
+			if _, err := c.Holders(); err != nil {
+				t.Fatalf("Holders: %v", err)
+			}
+			if err := orbit.WaitFree[contestJob](ctx, c, "held"); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("WaitFree: %v", err)
+			}
+		}
+		for _, g := range []*orbit.Guard{held, brief} {
+			if g != nil {
+				g.Valid()
+				g.Renew(time.Minute)
+				g.Release()
+				g.Context()
+			}
+		}
+	})
+}
+
+// ---------------------------------------------------------------------------
+// The byte form of a frame
+
+func FuzzDecodeFrame(f *testing.F) {
+	for _, n := range []int{0, 1, 7, 8, 255, 256} {
+		b, _ := orbit.Frame{ID: orbit.MakeNetID64(1, 2, 3), Kind: 4, Version: 5, Payload: make([]byte, n)}.AppendBinary(nil)
+		f.Add(b)
+		f.Add(append(b, "what follows"...))
+		f.Add(b[:len(b)-1])
+	}
+	f.Add([]byte(nil))
+	f.Add(bytes.Repeat([]byte{0xff}, 40))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := bytes.Clone(b)
+		frame, rest, err := orbit.DecodeFrame(b)
+		if !bytes.Equal(b, before) {
+			t.Fatalf("DecodeFrame changed its input from %x to %x", before, b)
+		}
+		if err != nil {
+			if !errors.Is(err, orbit.ErrFrame) || frame.ID != 0 || frame.Payload != nil || !bytes.Equal(rest, b) {
+				t.Fatalf("DecodeFrame(%x) = %+v, rest %x, %v; want an ErrFrame, no frame, all of the input", b, frame, rest, err)
+			}
+			return
+		}
+		if len(frame.Payload) != cap(frame.Payload) {
+			t.Errorf("a payload of %d bytes with room for %d: an append would write over what follows", len(frame.Payload), cap(frame.Payload))
+		}
+		again, err := frame.AppendBinary([]byte("before"))
+		if err != nil || string(again) != "before"+string(b[:len(b)-len(rest)]) {
+			t.Errorf("decoded from %x, rest %x, encoded to %x, %v", b, rest, again, err)
+		}
+		if !bytes.HasSuffix(b, rest) {
+			t.Errorf("the rest %x does not end the input %x", rest, b)
+		}
+	})
+}
+
+// ---------------------------------------------------------------------------
+// Segments of any bytes
+
+const (
+	kernelFuzzKind  = 60
+	kernelFuzzLimit = 16
+)
+
+// kernelFuzzSegment makes a sound segment of the documented format.
+func kernelFuzzSegment(kind, capacity, tableLen int, head uint64) []byte {
+	o := binary.NativeEndian
+	stride, limit := 64, kernelFuzzLimit
+	if capacity == 0 {
+		limit = 0
+	}
+	table := 4096 + capacity*stride
+	b := make([]byte, (table+tableLen+4095)&^4095)
+	copy(b, "ORBITSHM")
+	o.PutUint32(b[8:], 0x01020304)
+	o.PutUint32(b[12:], orbit.FormatVersion)
+	for i, v := range []int{len(b), capacity, limit, stride, 4096, table, tableLen, kind, 77} {
+		o.PutUint64(b[16+8*i:], uint64(v))
+	}
+	kernelFuzzPreset(b, capacity, head)
+	kernelFuzzSeal(b)
+	return b
+}
+
+// kernelFuzzPreset makes a ring empty, with head as its next counter.
+func kernelFuzzPreset(b []byte, capacity int, head uint64) {
+	o := binary.NativeEndian
+	o.PutUint64(b[192:], head)
+	o.PutUint64(b[256:], head)
+	for i := range uint64(capacity) {
+		c := head - 1 - i
+		o.PutUint64(b[4096+64*(c%uint64(capacity)):], c<<24)
+	}
+}
+
+// kernelFuzzSeal makes the checksum of a header right.
+func kernelFuzzSeal(b []byte) {
+	sum := uint64(14695981039346656037)
+	for _, c := range b[:96] {
+		sum = (sum ^ uint64(c)) * 1099511628211
+	}
+	binary.NativeEndian.PutUint64(b[96:], sum)
+}
+
+func kernelFuzzPath(fleet string, kind int) string {
+	return fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, kind, os.Geteuid())
+}
+
+func kernelFuzzNeedsLinux(f *testing.F) {
+	if runtime.GOOS != "linux" {
+		f.Skip("segments are files on Linux only")
+	}
+}
+
+// kernelFuzzWatch ends a process that hangs, with a picture of where.
+func kernelFuzzWatch() (done func()) {
+	t := time.AfterFunc(20*time.Second, func() {
+		buf := make([]byte, 1<<16)
+		panic("hangs:\n" + string(buf[:runtime.Stack(buf, true)]))
+	})
+	return func() { t.Stop() }
+}
+
+// FuzzAttachSegment puts bytes in the place of a fleet's roster or ring, and
+// uses the fleet. The bytes are raw if there are any, and otherwise those of a
+// sound segment with changes: an offset of two bytes and a word, again and
+// again. Whatever they are, everything ends, in a named error or well.
+func FuzzAttachSegment(f *testing.F) {
+	kernelFuzzNeedsLinux(f)
+	edit := func(off uint16, v uint64) []byte {
+		return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint16(nil, off), v)
+	}
+	f.Add(false, true, []byte(nil), []byte(nil))
+	f.Add(true, true, []byte(nil), []byte(nil))
+	for off := uint16(0); off <= 96; off += 8 {
+		for _, v := range []uint64{0, 1, 1 << 40, ^uint64(0)} {
+			f.Add(false, off != 96, edit(off, v), []byte(nil))
+			f.Add(true, off != 96, edit(off, v), []byte(nil))
+		}
+	}
+	for _, off := range []uint16{128, 192, 256, 320, 4096, 4104, 4112, 4160, 4224} {
+		for _, v := range []uint64{0, 1 << 62, 77<<2 | 1, 77<<2 | 2, ^uint64(0)} {
+			f.Add(false, true, edit(off, v), []byte(nil))
+			f.Add(true, true, edit(off, v), []byte(nil))
+		}
+	}
+	f.Add(false, true, edit(4096, 4<<24|1<<2|2), []byte(nil)) // held by the joiner, which knows nothing of it
+	f.Add(false, false, []byte(nil), []byte("somebody's own"))
+	f.Add(true, true, []byte(nil), bytes.Repeat([]byte{0}, 8192))
+	sound := map[bool][]byte{false: kernelFuzzSegment(kernelFuzzKind, 4, 0, 5), true: kernelFuzzSegment(0, 0, 1024*64, 0)}
+	name := fmt.Sprintf("fuzz.attach.%d", os.Getpid())
+	f.Fuzz(func(t *testing.T, inRoster, seal bool, edits, raw []byte) {
+		defer kernelFuzzWatch()()
+		b := bytes.Clone(sound[inRoster])
+		for ; len(edits) >= 10; edits = edits[10:] {
+			off := int(binary.LittleEndian.Uint16(edits)) % (len(b) - 7)
+			binary.NativeEndian.PutUint64(b[off:], binary.LittleEndian.Uint64(edits[2:]))
+		}
+		if len(raw) > 0 {
+			b = raw
+		}
+		if seal && len(b) >= 104 {
+			kernelFuzzSeal(b)
+		}
+		roster, ring := sound[true], b
+		if inRoster {
+			roster, ring = b, sound[false]
+		}
+		for kind, content := range map[int][]byte{0: roster, kernelFuzzKind: ring} {
+			path := kernelFuzzPath(name, kind)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(path)
+		}
+		kernelFuzzObserve(t, name)
+		fleetErr, ringErr := kernelFuzzJoin(t, name)
+		kind, err := kernelFuzzKind, ringErr
+		if inRoster {
+			kind, err = 0, fleetErr
+		}
+		if err == nil || errors.Is(err, orbit.ErrGeometry) {
+			return
+		}
+		if after, e := os.ReadFile(kernelFuzzPath(name, kind)); e != nil || !bytes.Equal(after, b) {
+			t.Errorf("refused with %v, and changed all the same: %v", err, e)
+		}
+	})
+}
+
+// kernelFuzzErrors are the errors that an operation on shared memory of any
+// bytes may end with.
+var kernelFuzzErrors = []error{
+	orbit.ErrForeign, orbit.ErrVersion, orbit.ErrGeometry, orbit.ErrDamaged, orbit.ErrBusy, orbit.ErrNoFrame,
+	orbit.ErrKind, orbit.ErrReadOnly, orbit.ErrFull, orbit.ErrNode,
+}
+
+func kernelFuzzNamed(t *testing.T, what string, err error) error {
+	t.Helper()
+	if err != nil && !slices.ContainsFunc(kernelFuzzErrors, func(e error) bool { return errors.Is(err, e) }) {
+		t.Errorf("%s: an error without a name: %v", what, err)
+	}
+	return err
+}
+
+func kernelFuzzObserve(t *testing.T, name string) {
+	o, err := orbit.Observe(name)
+	if kernelFuzzNamed(t, "Observe", err) != nil {
+		return
+	}
+	defer o.Close()
+	_, err = o.Members()
+	kernelFuzzNamed(t, "Members", err)
+	r, err := o.Ring(kernelFuzzKind)
+	if kernelFuzzNamed(t, "Ring, observing", err) == nil {
+		kernelFuzzRead(t, r)
+	}
+}
+
+// kernelFuzzJoin does all that a member can do. It returns why there is no
+// fleet, or no ring, if there is none.
+func kernelFuzzJoin(t *testing.T, name string) (fleetErr, ringErr error) {
+	g := orbit.Geometry{Capacity: 4, PayloadLimit: kernelFuzzLimit}
+	f, err := orbit.Join(name, orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{kernelFuzzKind: g}})
+	if kernelFuzzNamed(t, "Join", err) != nil {
+		return err, nil
+	}
+	defer f.Close()
+	_, err = f.Members()
+	kernelFuzzNamed(t, "Members", err)
+	r, err := f.Ring(kernelFuzzKind)
+	if kernelFuzzNamed(t, "Ring", err) != nil {
+		return nil, err
+	}
+	kernelFuzzRead(t, r)
+	for range 3 {
+		_, err = r.Publish(1, 2, []byte("three"))
+		kernelFuzzNamed(t, "Publish", err)
+		kernelFuzzRead(t, r)
+	}
+	_, err = r.PublishBatch(make([]orbit.Frame, 3))
+	kernelFuzzNamed(t, "PublishBatch", err)
+	_, err = r.Mint()
+	kernelFuzzNamed(t, "Mint", err)
+	kernelFuzzNamed(t, "Reset", r.Reset())
+	kernelFuzzRead(t, r)
+	return nil, nil
+}
+
+// kernelFuzzRead reads in every way.
+func kernelFuzzRead(t *testing.T, r *orbit.Ring) {
+	g := r.Geometry()
+	check := func(what string, f orbit.Frame, err error) {
+		if kernelFuzzNamed(t, what, err) == nil && len(f.Payload) > g.PayloadLimit {
+			t.Errorf("%s gave %d bytes, limit %d", what, len(f.Payload), g.PayloadLimit)
+		}
+	}
+	f, err := r.Newest(nil)
+	check("Newest", f, err)
+	head := r.Head()
+	for i := range uint64(6) {
+		f, err = r.ReadAt(head-i, nil)
+		check("ReadAt", f, err)
+		f, err = r.Read(orbit.MakeNetID64(r.Kind(), 1, head-i), nil)
+		check("Read", f, err)
+	}
+	if s, err := r.Stats(); kernelFuzzNamed(t, "Stats", err) == nil && s.Frames+s.Pending+s.Holes+s.Lost > g.Capacity {
+		t.Errorf("Stats counts more than the %d slots: %+v", g.Capacity, s)
+	}
+	for _, c := range []*orbit.Cursor{r.Oldest(), r.Tail(), r.At(0), r.At(head - 1)} {
+		start := c.Position()
+		for range 12 {
+			f, _, err = c.Next(nil)
+			check("Next", f, err)
+		}
+		frames := make([]orbit.Frame, 3)
+		n, _, err := c.Poll(frames)
+		kernelFuzzNamed(t, "Poll", err)
+		for _, f := range frames[:n] {
+			check("Poll", f, nil)
+		}
+		if tally := c.Tally(); tally.Delivered+tally.Total() != c.Position()-start {
+			t.Errorf("accounts: %+v, %d passed", tally, c.Position()-start)
+		}
+	}
+}
+
+// ---------------------------------------------------------------------------
+// A ring against a plain model of it
+
+// kernelModel is what a ring must be like, without memory of a fixed size: all
+// that was ever published, and the counters that bound what is still held.
+type kernelModel struct {
+	capacity    uint64
+	head, first uint64
+	frames      map[uint64]orbit.Frame // by counter; one that is not here is a hole
+}
+
+func (m *kernelModel) oldest() uint64 {
+	if m.head-m.first < m.capacity {
+		return m.first
+	}
+	return m.head - m.capacity
+}
+
+func (m *kernelModel) publish(node uint16, f orbit.Frame) orbit.NetID64 {
+	f.ID = orbit.MakeNetID64(kernelFuzzKind, node, m.head)
+	f.Payload = bytes.Clone(f.Payload)
+	m.frames[m.head] = f
+	m.head++
+	return f.ID
+}
+
+func (m *kernelModel) mint(node uint16) orbit.NetID64 {
+	m.head++
+	return orbit.MakeNetID64(kernelFuzzKind, node, m.head-1)
+}
+
+// at says what there is to read at a counter.
+func (m *kernelModel) at(c uint64) (orbit.Frame, error) {
+	if int64(c-m.head) >= 0 {
+		return orbit.Frame{}, orbit.ErrUnpublished
+	}
+	if int64(c-m.oldest()) < 0 {
+		return orbit.Frame{}, orbit.ErrOverwritten
+	}
+	f, ok := m.frames[c]
+	if !ok {
+		return f, orbit.ErrHole
+	}
+	return f, nil
+}
+
+func (m *kernelModel) read(id orbit.NetID64, c uint64) (orbit.Frame, error) {
+	f, err := m.at(c)
+	if err == nil && f.ID != id {
+		return orbit.Frame{}, orbit.ErrHole
+	}
+	return f, err
+}
+
+func (m *kernelModel) newest() (orbit.Frame, error) {
+	for c := m.head; c != m.oldest(); c-- {
+		if f, ok := m.frames[c-1]; ok {
+			return f, nil
+		}
+	}
+	return orbit.Frame{}, orbit.ErrNoFrame
+}
+
+func (m *kernelModel) stats() orbit.RingStats {
+	s := orbit.RingStats{Head: m.head, Oldest: m.oldest()}
+	for c := m.oldest(); c != m.head; c++ {
+		if _, ok := m.frames[c]; ok {
+			s.Frames++
+		} else {
+			s.Holes++
+		}
+	}
+	return s
+}
+
+// kernelModelCursor is the plain model of a cursor.
+type kernelModelCursor struct {
+	next  uint64
+	tally orbit.Tally
+}
+
+func (c *kernelModelCursor) step(m *kernelModel) (f orbit.Frame, gap orbit.Gap, err error) {
+	for int64(m.head-c.next) > 0 {
+		f, err := m.at(c.next)
+		c.next++
+		switch err {
+		case nil:
+			c.tally.Delivered++
+			return f, gap, nil
+		case orbit.ErrHole:
+			gap.Holes++
+			c.tally.Holes++
+		case orbit.ErrOverwritten:
+			gap.Overwritten++
+			c.tally.Overwritten++
+		}
+	}
+	return f, gap, orbit.ErrNoFrame
+}
+
+func (c *kernelModelCursor) poll(m *kernelModel, n int) (frames []orbit.Frame, gap orbit.Gap, err error) {
+	for len(frames) < n {
+		if len(frames) > 0 {
+			if _, err := m.at(c.next); err != nil {
+				return frames, gap, nil
+			}
+		}
+		f, g, err := c.step(m)
+		if len(frames) == 0 {
+			gap = g
+		}
+		if err != nil {
+			return frames, gap, err
+		}
+		frames = append(frames, f)
+	}
+	return frames, gap, nil
+}
+
+// kernelFuzzRings are two members' handles to one ring of each capacity, whose
+// segments have lost their names already, so that nothing stays behind.
+type kernelFuzzRings struct {
+	handles [2]*orbit.Ring
+	file    *os.File
+}
+
+var kernelFuzzCapacities = []int{1, 2, 4, 8}
+
+func kernelFuzzOpen(f *testing.F) map[int]kernelFuzzRings {
+	name := fmt.Sprintf("fuzz.model.%d", os.Getpid())
+	geometries := map[uint8]orbit.Geometry{}
+	for i, c := range kernelFuzzCapacities {
+		geometries[kernelFuzzKind-uint8(i)] = orbit.Geometry{Capacity: c, PayloadLimit: kernelFuzzLimit}
+	}
+	rings := map[int]kernelFuzzRings{}
+	for member := range 2 {
+		fleet, err := orbit.Join(name, orbit.Options{Size: 2, Node: uint16(member + 1), Rings: geometries})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { fleet.Close() })
+		for i, c := range kernelFuzzCapacities {
+			r, err := fleet.Ring(kernelFuzzKind - uint8(i))
+			if err != nil {
+				f.Fatal(err)
+			}
+			h := rings[c]
+			h.handles[member] = r
+			rings[c] = h
+		}
+	}
+	for i, c := range kernelFuzzCapacities {
+		path := kernelFuzzPath(name, kernelFuzzKind-i)
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { file.Close() })
+		h := rings[c]
+		h.file = file
+		rings[c] = h
+		os.Remove(path)
+	}
+	os.Remove(kernelFuzzPath(name, 0))
+	return rings
+}
+
+// preset empties a ring in use and lets it begin at head.
+func (h kernelFuzzRings) preset(t *testing.T, capacity int, head uint64) {
+	b := make([]byte, 4096+64*capacity)
+	kernelFuzzPreset(b, capacity, head)
+	if _, err := h.file.WriteAt(b[192:], 192); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var kernelFuzzBoundaries = []uint64{0, 1 << 32, 1 << 39, 1 << 40, 1 << 63, 1 << 24, 3 << 40}
+
+// FuzzRingModel does what a script says to a ring and to a model of it, over
+// small capacities and from heads near the limits of every field that carries
+// counters, and compares all results.
+func FuzzRingModel(f *testing.F) {
+	kernelFuzzNeedsLinux(f)
+	all := make([]byte, 0, 128)
+	for i := range byte(64) {
+		all = append(all, i*7, i*29)
+	}
+	for i := range kernelFuzzCapacities {
+		for j := range kernelFuzzBoundaries {
+			f.Add(uint8(i), uint8(j), uint8(3*i+j), all)
+		}
+	}
+	f.Add(uint8(0), uint8(0), uint8(1), []byte{0, 5, 7, 0, 8, 0, 2, 0, 8, 0, 3, 0, 8, 1, 9, 3})
+	f.Add(uint8(3), uint8(3), uint8(9), []byte{1, 9, 1, 9, 1, 9, 7, 3, 9, 9, 9, 9, 10, 0, 3, 0, 4, 0, 10, 0})
+	rings := kernelFuzzOpen(f)
+	f.Fuzz(func(t *testing.T, size, boundary, before uint8, script []byte) {
+		defer kernelFuzzWatch()()
+		if len(script) > 2000 {
+			script = script[:2000]
+		}
+		capacity := kernelFuzzCapacities[int(size)%len(kernelFuzzCapacities)]
+		head := kernelFuzzBoundaries[int(boundary)%len(kernelFuzzBoundaries)] - uint64(before)%64
+		h := rings[capacity]
+		h.preset(t, capacity, head)
+		run := kernelFuzzRun{
+			t: t, rings: h.handles,
+			m:       &kernelModel{capacity: uint64(capacity), head: head, first: head, frames: map[uint64]orbit.Frame{}},
+			cursors: [2]*orbit.Cursor{h.handles[0].At(head), h.handles[1].At(head)},
+			models:  [2]kernelModelCursor{{next: head}, {next: head}},
+		}
+		for ; len(script) >= 2 && !t.Failed(); script = script[2:] {
+			run.do(script[0], script[1])
+		}
+	})
+}
+
+// kernelFuzzRun is one run of a script.
+type kernelFuzzRun struct {
+	t       *testing.T
+	rings   [2]*orbit.Ring
+	m       *kernelModel
+	cursors [2]*orbit.Cursor
+	models  [2]kernelModelCursor
+	count   uint64
+}
+
+// do does one thing, as member op/16%2, with an argument.
+func (run *kernelFuzzRun) do(op, arg byte) {
+	who := int(op / 16 % 2)
+	r, m, node := run.rings[who], run.m, uint16(who+1)
+	switch op % 11 {
+	case 0:
+		f := run.frame(int(arg))
+		id, err := r.Publish(f.Kind, f.Version, f.Payload)
+		if len(f.Payload) > kernelFuzzLimit {
+			run.same("Publish, too large", id, orbit.NetID64(0), err, orbit.ErrTooLarge)
+			return
+		}
+		run.same("Publish", id.Raw(), run.kind(m.publish(node, f)).Raw(), err, nil)
+	case 1:
+		frames := make([]orbit.Frame, arg%12)
+		var want []orbit.NetID64
+		for i := range frames {
+			frames[i] = run.frame(i % (kernelFuzzLimit + 1))
+			want = append(want, run.kind(m.publish(node, frames[i])))
+		}
+		n, err := r.PublishBatch(frames)
+		run.same("PublishBatch", n, len(frames), err, nil)
+		for i := range frames {
+			run.same("PublishBatch", frames[i].ID, want[i], nil, nil)
+		}
+	case 2:
+		id, err := r.Mint()
+		run.same("Mint", id, run.kind(m.mint(node)), err, nil)
+	case 3:
+		if arg%4 == 0 {
+			m.first = m.head
+			run.same("Reset", 0, 0, r.Reset(), nil)
+		}
+	case 4:
+		got, err := r.Newest([]byte("kept"))
+		want, wantErr := m.newest()
+		run.sameFrame("Newest", got, want, err, wantErr)
+	case 5:
+		c := m.head - 12 + uint64(arg%16)
+		got, err := r.ReadAt(c, []byte("kept"))
+		want, wantErr := m.at(c)
+		run.sameFrame("ReadAt", got, want, err, wantErr)
+	case 6:
+		c := m.head - 12 + uint64(arg%16)
+		id := orbit.MakeNetID64(r.Kind(), uint16(arg/16%4), c)
+		got, err := r.Read(id, []byte("kept"))
+		want, wantErr := m.read(orbit.MakeNetID64(kernelFuzzKind, id.Node(), c), c)
+		run.sameFrame("Read", got, want, err, wantErr)
+	case 7:
+		switch arg % 3 {
+		case 0:
+			run.cursors[who], run.models[who] = r.Oldest(), kernelModelCursor{next: m.oldest()}
+		case 1:
+			run.cursors[who], run.models[who] = r.Tail(), kernelModelCursor{next: m.head}
+		default:
+			c := m.head - 20 + uint64(arg/3%24)
+			run.cursors[who], run.models[who] = r.At(c), kernelModelCursor{next: c}
+		}
+	case 8:
+		got, gap, err := run.cursors[who].Next([]byte("kept"))
+		want, wantGap, wantErr := run.models[who].step(m)
+		run.same("the gap of Next", gap, wantGap, nil, nil)
+		run.sameFrame("Next", got, want, err, wantErr)
+	case 9:
+		frames := make([]orbit.Frame, arg%8)
+		n, gap, err := run.cursors[who].Poll(frames)
+		want, wantGap, wantErr := run.models[who].poll(m, len(frames))
+		if len(frames) == 0 {
+			wantErr = nil
+		}
+		run.same("Poll", n, len(want), err, wantErr)
+		run.same("the gap of Poll", gap, wantGap, nil, nil)
+		for i := range min(n, len(want)) {
+			run.sameFrame("Poll", frames[i], want[i], nil, nil)
+		}
+	case 10:
+		got, err := r.Stats()
+		want := m.stats()
+		want.Waiting = got.Waiting
+		run.same("Stats", got, want, err, nil)
+	}
+	run.same("Head", r.Head(), m.head, nil, nil)
+	run.same("Position", run.cursors[who].Position(), run.models[who].next, nil, nil)
+	run.same("Tally", run.cursors[who].Tally(), run.models[who].tally, nil, nil)
+}
+
+// frame makes a frame unlike those before it.
+func (run *kernelFuzzRun) frame(n int) orbit.Frame {
+	run.count++
+	p := binary.LittleEndian.AppendUint64(nil, run.count*0x9e3779b97f4a7c15)
+	p = append(append(p, p...), p...)
+	return orbit.Frame{Kind: byte(run.count), Version: ^run.count, Payload: p[:n%(kernelFuzzLimit+2)]}
+}
+
+// kind gives an id of the model, which knows one kind, that of the ring.
+func (run *kernelFuzzRun) kind(id orbit.NetID64) orbit.NetID64 {
+	return orbit.MakeNetID64(run.rings[0].Kind(), id.Node(), id.Counter())
+}
+
+func (run *kernelFuzzRun) same(what string, got, want any, err, wantErr error) {
+	run.t.Helper()
+	if got != want || !errors.Is(err, wantErr) || wantErr == nil && err != nil {
+		run.t.Fatalf("%s at head %d of %d slots: got %+v, %v; want %+v, %v", what, run.m.head, run.m.capacity, got, err, want, wantErr)
+	}
+}
+
+func (run *kernelFuzzRun) sameFrame(what string, got, want orbit.Frame, err, wantErr error) {
+	run.t.Helper()
+	if err != wantErr {
+		run.t.Fatalf("%s at head %d of %d slots: error %v, want %v", what, run.m.head, run.m.capacity, err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	if got.ID != run.kind(want.ID) || got.Kind != want.Kind || got.Version != want.Version || !bytes.Equal(got.Payload, want.Payload) {
+		run.t.Fatalf("%s at head %d of %d slots: got %+v, want %+v", what, run.m.head, run.m.capacity, got, want)
 	}
 }
