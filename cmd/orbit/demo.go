@@ -25,9 +25,12 @@ var demoCommand = &command{
 	args:  "[-n number] [-for duration] [-fleet name]",
 	short: "start real processes, kill one, and watch the others carry on",
 	long: `Starts sibling processes that meet in a shared fleet. Each publishes its load
-as a typed value several times a second, and all see each other's. This process
-only observes: it shows a live table, kills one sibling with SIGKILL, shows that
-the fleet knows and that the others go on unharmed, and starts a replacement.
+as a typed value several times a second, and all see each other's. They announce
+events, keep a report in the cache, beat, and contend for the office of the
+scheduler, which one of them holds. This process only observes: it shows all of
+that live, kills the holder with SIGKILL, shows that the fleet knows, that
+another takes over with a larger fence token and that the others go on unharmed,
+and starts a replacement.
 
 It ends by itself with a summary of what it counted, and leaves nothing in
 shared memory: also after Ctrl-C, and even if this process is killed. While it
@@ -37,7 +40,7 @@ Where standard output is not a terminal, or TERM is "dumb", it prints plain
 lines. NO_COLOR takes the colors away.
 `,
 	flags: func(f *flag.FlagSet) {
-		f.IntVar(&demoFlags.count, "n", 3, "`number` of siblings, from 2 to 32")
+		f.IntVar(&demoFlags.count, "n", 3, "`number` of siblings, from 2 to 12")
 		f.DurationVar(&demoFlags.length, "for", 10*time.Second, "how long it takes, at least 2s")
 		f.StringVar(&demoFlags.fleet, "fleet", "", "`name` of the fleet, which must not exist yet (default demo-<pid>)")
 	},
@@ -52,8 +55,8 @@ func runDemo(args []string) error {
 	switch {
 	case len(args) > 0:
 		return usagef("it takes no arguments, found %q", args[0])
-	case n < 2 || n > 32:
-		return usagef("-n %d: want 2 to 32", n)
+	case n < 2 || n > 12:
+		return usagef("-n %d: want 2 to 12", n)
 	case length < 2*time.Second:
 		return usagef("-for %v: want at least 2s", length)
 	case name == "":
@@ -92,8 +95,12 @@ type demo struct {
 	start  time.Time
 	watch  watch
 	rows   []*row
-	victim *row
 	shown  time.Time // when the table was last shown
+
+	victim *row
+	killed orbit.Stamp   // when
+	taken  time.Duration // from then until another announced that it holds the office
+	tokens [2]uint64     // of the victim, and of that other
 }
 
 // run plays the demo and clears up after it, however it ended.
@@ -141,9 +148,12 @@ func (d *demo) play(ctx context.Context) error {
 			return err
 		}
 		if act := acts[0]; time.Since(d.start) >= act.at {
-			acts = acts[1:]
-			if err := act.play(); err != nil {
+			switch err := act.play(); {
+			case err == errLater:
+			case err != nil:
 				return err
+			default:
+				acts = acts[1:]
 			}
 		}
 	}
@@ -157,11 +167,17 @@ func (d *demo) look() error {
 			return fmt.Errorf("sibling %d (pid %d) ended by itself: %v", r.number, r.pid(), err)
 		}
 	}
-	if open, err := d.watch.open(d.name); err != nil || !open {
+	if ready, err := d.watch.open(d.name); err != nil || !ready {
 		return err
 	}
 	if err := d.watch.read(d.rows); err != nil {
 		return err
+	}
+	d.tellNews()
+	if v := d.victim; v != nil && v.stale == 0 && v.pulse.State == orbit.Stale && v.pulse.Last < d.killed {
+		v.stale = time.Duration(orbit.Now() - d.killed)
+		d.tell("the heartbeat of node %d has become stale", v.node)
+		d.shown = time.Time{}
 	}
 	every := d.length / 5
 	if d.screen.live {
@@ -185,21 +201,41 @@ func (d *demo) startSibling() (*row, error) {
 	return r, nil
 }
 
-// killOne kills the sibling in the middle.
+// errLater is an act's wish to be called again.
+var errLater = errors.New("later")
+
+// holderPatience is how much longer than planned the demo looks for a holder.
+const holderPatience = 5 * time.Second
+
+// killOne kills the sibling that holds the office of the scheduler.
 func (d *demo) killOne() error {
-	r := d.rows[len(d.rows)/2]
-	if !r.member {
-		return fmt.Errorf("sibling %d (pid %d) has not joined after %v", r.number, r.pid(), time.Since(d.start))
+	r := d.holder()
+	switch {
+	case r == nil && time.Since(d.start) < d.length+holderPatience:
+		return errLater // the office may be changing hands just now
+	case r == nil:
+		return fmt.Errorf("no sibling is the scheduler after %v", time.Since(d.start))
 	}
-	d.victim = r
+	d.victim, d.tokens[0], d.killed = r, d.watch.holder.Token, orbit.Now()
 	for _, other := range d.rows {
 		other.before = other.delivered
 	}
 	if err := d.watch.killAndWatch(r); err != nil {
 		return err
 	}
-	d.tell("killed sibling %d, pid %d, with SIGKILL: node %d was gone from the members %s later", r.number, r.pid(), r.node, micros(r.gone))
+	d.tell("killed sibling %d, pid %d: node %d was no member %s after SIGKILL", r.number, r.pid(), r.node, micros(r.gone))
 	d.shown = time.Time{} // show the table at once
+	return nil
+}
+
+// holder returns the sibling that holds the office of the scheduler, if one
+// does.
+func (d *demo) holder() *row {
+	for _, r := range d.rows {
+		if d.watch.held && r.member && r.pid() == d.watch.holder.PID {
+			return r
+		}
+	}
 	return nil
 }
 
@@ -228,97 +264,3 @@ func (d *demo) clear() error {
 	}
 	return nil
 }
-
-// ---- What it shows ----
-
-// tell prints a line of the story.
-func (d *demo) tell(format string, args ...any) {
-	d.screen.say("%6.2fs  %s", time.Since(d.start).Seconds(), fmt.Sprintf(format, args...))
-}
-
-// show draws the table of siblings.
-func (d *demo) show() error {
-	if d.watch.cursor == nil {
-		return fmt.Errorf("no sibling has joined within %v", time.Since(d.start))
-	}
-	d.shown = time.Now()
-	s := d.screen
-	lines := []string{
-		"",
-		s.style(bold, fmt.Sprintf("%6.2fs  fleet %q", time.Since(d.start).Seconds(), d.name)),
-		s.style(dim, fmt.Sprintf("%5s %8s %8s   %-14s %7s %5s %7s", "node", "pid", "joined", "load", "stored", "sees", "age")),
-	}
-	for _, r := range d.rows {
-		lines = append(lines, d.line(r))
-	}
-	ring, tally := d.watch.load.Ring(), d.watch.cursor.Tally()
-	lines = append(lines, fmt.Sprintf("ring %d: head %d, delivered here %d, passed %d", ring.Kind(), ring.Head(), tally.Delivered, tally.Gap.Total()), "")
-	s.show(lines)
-	return nil
-}
-
-func (d *demo) line(r *row) string {
-	switch {
-	case r.killed:
-		return d.screen.style(red, fmt.Sprintf("%5d %8d   killed: no member %s later, %d values delivered", r.node, r.pid(), micros(r.gone), r.delivered))
-	case !r.member:
-		return fmt.Sprintf("%5s %8d   no member", "-", r.pid())
-	case r.delivered == 0:
-		return fmt.Sprintf("%5d %8d %8s   no value yet", r.node, r.pid(), ago(r.since))
-	}
-	return fmt.Sprintf("%5d %8d %8s   %s %3.0f%% %7d %5d %7s", r.node, r.pid(), ago(r.since),
-		bar(r.load.Busy, 9), 100*r.load.Busy, r.load.Stored, r.load.Seen, ago(r.arrived))
-}
-
-// conclude reads what was published last and prints what was counted.
-func (d *demo) conclude() error {
-	if err := d.watch.readLoads(d.rows); err != nil {
-		return err
-	}
-	d.screen.end()
-	return d.summary()
-}
-
-// summary prints what was counted, and fails if it does not add up.
-func (d *demo) summary() error {
-	w := &d.watch
-	moved, tally := w.cursor.Position()-w.start, w.cursor.Tally()
-	head := w.load.Ring().Head()
-	var own, after uint64
-	var longest time.Duration
-	for _, r := range d.rows {
-		own += r.load.Stored
-		if r != d.victim {
-			after += r.delivered - r.before
-			longest = max(longest, r.longest)
-		}
-	}
-	var b strings.Builder
-	count := func(n any, format string, args ...any) {
-		fmt.Fprintf(&b, "%9v  %s\n", n, fmt.Sprintf(format, args...))
-	}
-	fmt.Fprintf(&b, "Counted in ring %d of fleet %q:\n", w.load.Ring().Kind(), d.name)
-	count(head, "values published: the ring's head")
-	count(tally.Delivered, "delivered to this process's cursor")
-	count(tally.Gap.Total(), "passed without a value: overwritten %d, holes %d, lost %d", tally.Overwritten, tally.Holes, tally.Lost)
-	count(moved, "counters the cursor moved: delivered + passed = %d", tally.Delivered+tally.Gap.Total())
-	count(own, "stored, as the siblings counted themselves")
-	count(after, "of them stored by the others after the kill; none was silent for longer than %s", micros(longest))
-	count(micros(d.victim.gone), "from SIGKILL until node %d was no member", d.victim.node)
-	d.screen.say("%s", strings.TrimSuffix(b.String(), "\n"))
-	if sum := tally.Delivered + tally.Gap.Total(); sum != moved || w.start+moved != head {
-		return fmt.Errorf("the cursor started at %d, moved by %d and accounts for %d; the head is %d", w.start, moved, sum, head)
-	}
-	return nil
-}
-
-// bar draws a share of the whole, n characters wide.
-func bar(share float64, n int) string {
-	full := min(max(int(share*float64(n)+0.5), 0), n)
-	return strings.Repeat("#", full) + strings.Repeat(".", n-full)
-}
-
-func ago(t time.Time) string { return fmt.Sprintf("%.1fs", time.Since(t).Seconds()) }
-
-// micros rounds a measured duration to what is worth reading.
-func micros(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }

@@ -42,8 +42,9 @@ func (s *screen) show(block []string) { s.redraw(nil, block) }
 func (s *screen) end() { s.block = nil }
 
 // redraw writes over the block that stands: first the lines that stay, then
-// the new block. It is one write, with which the cursor is hidden and long
-// lines are cut, so that nothing needs to be put right if this process dies.
+// the new block, whose long lines are cut. It is one write, at the end of which
+// the terminal is as it was, so nothing needs to be put right if this process
+// dies.
 func (s *screen) redraw(stay, block []string) {
 	var b bytes.Buffer
 	if !s.live {
@@ -53,18 +54,34 @@ func (s *screen) redraw(stay, block []string) {
 		s.out.Write(b.Bytes())
 		return
 	}
-	b.WriteString("\x1b[?25l\x1b[?7l")
+	b.WriteString(hideCursor)
 	if n := len(s.block); n > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", n)
 	}
 	b.WriteString("\r")
-	for _, line := range append(stay, block...) {
-		b.WriteString(line + "\x1b[K\n")
-	}
-	b.WriteString("\x1b[J\x1b[?7h\x1b[?25h")
+	writeLines(&b, stay)
+	b.WriteString(cutLines)
+	writeLines(&b, block)
+	b.WriteString(clearBelow + wrapLines + showCursor)
 	s.out.Write(b.Bytes())
 	s.block = block
 }
+
+func writeLines(b *bytes.Buffer, lines []string) {
+	for _, line := range lines {
+		b.WriteString(line + clearRight + "\n")
+	}
+}
+
+// What a terminal understands.
+const (
+	hideCursor = "\x1b[?25l"
+	showCursor = "\x1b[?25h"
+	cutLines   = "\x1b[?7l"
+	wrapLines  = "\x1b[?7h"
+	clearRight = "\x1b[K"
+	clearBelow = "\x1b[J"
+)
 
 // Styles, which are nothing without color.
 const (

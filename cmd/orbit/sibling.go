@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -20,6 +22,8 @@ type Load struct {
 	Seen    uint32  // how many other live members' loads it sees
 	Stored  uint64  // how many values it has stored, this one included
 	Busy    float64 // which share of the time since the value before it worked
+	Hits    uint64  // what it found in the cache
+	Misses  uint64  // and what it did not
 }
 
 // OrbitKind names the ring that loads travel in.
@@ -65,11 +69,9 @@ func runSibling() error {
 	// was killed. For all others Remove fails, as it should.
 	defer orbit.Remove(siblingFlags.fleet)
 	defer fleet.Close()
-	s := &sibling{fleet: fleet, number: uint32(siblingFlags.number)}
-	for _, open := range []func() error{s.openLoad} {
-		if err := open(); err != nil {
-			return err
-		}
+	s, err := newSibling(fleet, uint32(siblingFlags.number))
+	if err != nil {
+		return err
 	}
 	return s.live(ctx)
 }
@@ -79,18 +81,48 @@ type sibling struct {
 	fleet  *orbit.Fleet
 	number uint32
 
-	load   *orbit.Orbital[Load]
+	load    *orbit.Orbital[Load]
+	bus     *orbit.EventBus
+	cache   *orbit.Cache
+	contest *orbit.Contest
+	heart   *orbit.Heartbeat
+
 	stored uint64
 	last   time.Time     // when the value before was stored
 	worked time.Duration // since then
 }
 
-// live does one round of everything, and works, until the context ends.
+func newSibling(fleet *orbit.Fleet, number uint32) (s *sibling, err error) {
+	s = &sibling{fleet: fleet, number: number, last: time.Now()}
+	if s.load, err = orbit.Bind[Load](fleet); err != nil {
+		return nil, err
+	}
+	if s.bus, err = orbit.Events(fleet); err != nil {
+		return nil, err
+	}
+	if s.cache, err = orbit.OpenCache(fleet, cachePrefix); err != nil {
+		return nil, err
+	}
+	if s.contest, err = orbit.OpenContest(fleet); err != nil {
+		return nil, err
+	}
+	if s.heart, err = orbit.Heartbeats(fleet); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// live works, in rounds, until the context ends.
 func (s *sibling) live(ctx context.Context) error {
+	scheduled := make(chan error, 1)
+	go func() { scheduled <- s.schedule(ctx) }()
+	if err := s.announce(topicJoined, ""); err != nil {
+		return err
+	}
 	tick := time.NewTicker(loadEvery)
 	defer tick.Stop()
-	for ctx.Err() == nil {
-		for _, step := range []func() error{s.storeLoad} {
+	for {
+		for _, step := range []func() error{s.heart.Beat, s.storeLoad, s.useReport} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -98,50 +130,70 @@ func (s *sibling) live(ctx context.Context) error {
 		s.work()
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
+		case err := <-scheduled: // when the context ends, or it failed
+			return errors.Join(err, s.announce(topicLeft, ""))
 		}
 	}
-	return nil
 }
 
-func (s *sibling) openLoad() (err error) {
-	s.load, err = orbit.Bind[Load](s.fleet)
-	s.last = time.Now()
+// Topics of the events.
+const (
+	topicJoined = "sibling.joined"
+	topicLeft   = "sibling.left"
+	topicTaken  = "scheduler.taken" // the office changed hands
+	topicReport = "report.made"     // the cache had none
+)
+
+// tokenFormat is the payload of topicTaken.
+const tokenFormat = "token %d"
+
+// announce publishes an event.
+func (s *sibling) announce(topic, payload string) error {
+	_, err := s.bus.Publish(topic, []byte(payload))
 	return err
 }
 
+// ---- Typed values ----
+
 // storeLoad publishes this sibling's load.
 func (s *sibling) storeLoad() error {
-	seen, err := s.see()
+	loads, err := s.loads()
+	if err != nil {
+		return err
+	}
+	delete(loads, s.fleet.Node())
+	stats, err := s.cache.Stats()
 	if err != nil {
 		return err
 	}
 	now := time.Now()
 	busy := float64(s.worked) / float64(max(now.Sub(s.last), 1))
 	s.last, s.worked = now, 0
-	if _, err = s.load.Store(Load{s.number, seen, s.stored + 1, busy}); err == nil {
-		s.stored++
-	}
+	s.stored++
+	_, err = s.load.Store(Load{
+		Sibling: s.number, Seen: uint32(len(loads)), Stored: s.stored, Busy: busy,
+		Hits: stats.Hits, Misses: stats.Misses,
+	})
 	return err
 }
 
-// see counts the other live members whose loads are in sight.
-func (s *sibling) see() (seen uint32, err error) {
+// loads returns the newest loads of the live members, by node.
+func (s *sibling) loads() (map[uint16]Load, error) {
 	members, err := s.fleet.Members()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	unseen := map[uint16]bool{}
+	loads := map[uint16]Load{}
 	for _, m := range members {
-		unseen[m.Node] = m.Node != s.fleet.Node()
-	}
-	for id := range s.load.Recent() {
-		if unseen[id.Node()] {
-			unseen[id.Node()] = false
-			seen++
+		load, _, err := s.load.LoadNode(m.Node)
+		switch {
+		case err == nil:
+			loads[m.Node] = load
+		case !errors.Is(err, orbit.ErrNoFrame):
+			return nil, err
 		}
 	}
-	return seen, nil
+	return loads, nil
 }
 
 // work keeps a processor busy for a share of the time that swings, so that
@@ -157,4 +209,87 @@ func (s *sibling) work() {
 		}
 	}
 	s.worked += time.Since(start)
+}
+
+// ---- Cache ----
+
+// What the siblings keep in the cache: a report of all loads, made by whoever
+// misses it, for all.
+const (
+	cachePrefix = "demo"
+	reportKey   = "total load"
+	reportTTL   = time.Second
+)
+
+// useReport finds the report in the cache, or makes it.
+func (s *sibling) useReport() error {
+	_, found, err := s.cache.Get(reportKey)
+	if found || err != nil {
+		return err
+	}
+	loads, err := s.loads()
+	if err != nil {
+		return err
+	}
+	total := 0.0
+	for _, load := range loads {
+		total += load.Busy
+	}
+	report := fmt.Sprintf("%.0f%% of a processor", 100*total)
+	first, err := s.cache.Add(reportKey, []byte(report), reportTTL)
+	if !first || err != nil {
+		return err // or somebody else was first
+	}
+	return s.announce(topicReport, report)
+}
+
+// ---- Contest ----
+
+// Scheduler is the subject the siblings contend for.
+type Scheduler struct{}
+
+// OrbitKind tells this subject from those of other types.
+func (Scheduler) OrbitKind() uint8 { return 8 }
+
+// schedulerTTL is how long a holder that hangs would keep the others out.
+const schedulerTTL = 2 * time.Second
+
+// schedule holds the office of the scheduler whenever nobody else does.
+func (s *sibling) schedule(ctx context.Context) error {
+	owner := fmt.Sprintf("sibling %d", s.number)
+	for ctx.Err() == nil {
+		guard, err := orbit.Claim[Scheduler](s.contest, "", owner, schedulerTTL)
+		switch {
+		case err == nil:
+			err = s.hold(ctx, guard)
+		case errors.Is(err, orbit.ErrHeld):
+			err = orbit.WaitFree[Scheduler](ctx, s.contest, "")
+		case errors.Is(err, orbit.ErrLapsed):
+			err = nil // this process was stopped while it claimed: again
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold renews the guard until the context ends or the guard does.
+func (s *sibling) hold(ctx context.Context, guard *orbit.Guard) error {
+	defer guard.Release()
+	if err := s.announce(topicTaken, fmt.Sprintf(tokenFormat, guard.Token())); err != nil {
+		return err
+	}
+	tick := time.NewTicker(schedulerTTL / 4)
+	defer tick.Stop()
+	for guard.Valid() {
+		select {
+		case <-tick.C:
+			guard.Renew(schedulerTTL)
+		case <-guard.Context().Done():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }

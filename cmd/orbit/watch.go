@@ -19,6 +19,8 @@ type row struct {
 	since  time.Time
 	member bool
 
+	pulse orbit.Pulse // as its heartbeats tell
+
 	// As the values tell that the demo's cursor delivered.
 	load      Load
 	arrived   time.Time     // when the newest came
@@ -28,35 +30,77 @@ type row struct {
 
 	killed bool
 	gone   time.Duration // from the kill until it was no member
+	stale  time.Duration // and until its heartbeat was stale, if that was seen
 }
 
 // A watch is the demo's view into the fleet. It observes: it joins nothing and
 // maps everything read-only.
 type watch struct {
-	fleet  *orbit.Fleet // nil until the first sibling has made it
+	fleet *orbit.Fleet // nil until the first sibling has made it
+
 	load   *orbit.Orbital[Load]
 	cursor *orbit.Cursor // over the ring of loads, from its first counter on
 	start  uint64
+
+	bus    *orbit.EventBus
+	events *orbit.Subscriber // from the first event on
+	event  orbit.Event       // the newest
+	news   []news            // what was not told yet
+
+	cache  *orbit.Cache
+	report string // what it has under reportKey
+
+	contest *orbit.Contest
+	holder  orbit.Holder // of the office of the scheduler
+	held    bool
+
+	heart  *orbit.Heartbeat
+	pulses []orbit.Pulse // of the expected nodes
+
+	ready bool
+}
+
+// news is an event worth telling.
+type news struct {
+	at             orbit.Stamp
+	node           uint16
+	topic, payload string
 }
 
 // open attaches to what exists of the fleet by now, and tells whether that is
 // all of it.
-func (w *watch) open(name string) (all bool, err error) {
+func (w *watch) open(name string) (ready bool, err error) {
+	if w.ready {
+		return true, nil
+	}
 	if w.fleet == nil {
 		if w.fleet, err = orbit.Observe(name); err != nil {
 			return false, notYet(err)
 		}
 	}
-	if w.cursor == nil {
-		if w.load, err = orbit.Bind[Load](w.fleet); err != nil {
-			return false, notYet(err)
-		}
-		w.cursor = w.load.Ring().Oldest()
-		w.start = w.cursor.Position()
+	if w.load, err = orbit.Bind[Load](w.fleet); err != nil {
+		return false, notYet(err)
 	}
+	if w.bus, err = orbit.Events(w.fleet); err != nil {
+		return false, notYet(err)
+	}
+	if w.cache, err = orbit.OpenCache(w.fleet, cachePrefix); err != nil {
+		return false, notYet(err)
+	}
+	if w.contest, err = orbit.OpenContest(w.fleet); err != nil {
+		return false, notYet(err)
+	}
+	if w.heart, err = orbit.Heartbeats(w.fleet); err != nil {
+		return false, notYet(err)
+	}
+	w.cursor = w.load.Ring().Oldest()
+	w.start = w.cursor.Position()
+	w.events = w.bus.SubscribeOldest()
+	w.ready = true
 	return true, nil
 }
 
+// notYet passes over the error of what a sibling has not made yet.
 func notYet(err error) error {
 	if errors.Is(err, orbit.ErrNotExist) {
 		return nil
@@ -64,12 +108,21 @@ func notYet(err error) error {
 	return err
 }
 
-// read brings the rows up to date with all that happened in the fleet.
+// read brings everything up to date with what happened in the fleet.
 func (w *watch) read(rows []*row) error {
 	if err := w.readMembers(rows); err != nil {
 		return err
 	}
-	return w.readLoads(rows)
+	if err := w.readHolder(); err != nil {
+		return err
+	}
+	if err := w.readPulses(rows); err != nil {
+		return err
+	}
+	if err := w.readReport(); err != nil {
+		return err
+	}
+	return w.drain(rows)
 }
 
 func (w *watch) readMembers(rows []*row) error {
@@ -88,8 +141,50 @@ func (w *watch) readMembers(rows []*row) error {
 	return nil
 }
 
-// readLoads takes from the cursor what it has. What it passes without a value
-// it counts by itself.
+func (w *watch) readHolder() (err error) {
+	w.holder, w.held, err = orbit.HolderOf[Scheduler](w.contest, "")
+	w.held = w.held && w.holder.Token != 0 // not while it is only claiming
+	return err
+}
+
+// freshFor is how old a heartbeat may be: three rounds of a sibling.
+const freshFor = 3 * loadEvery
+
+func (w *watch) readPulses(rows []*row) (err error) {
+	var nodes []uint16
+	for _, r := range rows {
+		if r.node != 0 {
+			nodes = append(nodes, r.node)
+		}
+	}
+	w.pulses, err = w.heart.Snapshot(freshFor, nodes...)
+	for _, r := range rows {
+		for _, p := range w.pulses {
+			if p.Node == r.node {
+				r.pulse = p
+			}
+		}
+	}
+	return err
+}
+
+func (w *watch) readReport() error {
+	report, ok, err := w.cache.Get(reportKey)
+	if w.report = string(report); !ok {
+		w.report = "expired"
+	}
+	return err
+}
+
+// drain reads all values and events there are. What it passes without one, its
+// cursors count by themselves.
+func (w *watch) drain(rows []*row) error {
+	if err := w.readLoads(rows); err != nil {
+		return err
+	}
+	return w.readEvents()
+}
+
 func (w *watch) readLoads(rows []*row) error {
 	for {
 		frame, _, err := w.cursor.Next(nil)
@@ -121,6 +216,21 @@ func (r *row) deliver(load Load) {
 	}
 	r.load, r.arrived = load, now
 	r.delivered++
+}
+
+func (w *watch) readEvents() error {
+	for {
+		err := w.events.Poll(&w.event)
+		if errors.Is(err, orbit.ErrNoFrame) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if topic := string(w.event.Topic); topic != topicReport {
+			w.news = append(w.news, news{w.event.Stamp, w.event.ID.Node(), topic, string(w.event.Payload)})
+		}
+	}
 }
 
 // killAndWatch kills a sibling and measures how long the fleet takes to see
