@@ -643,12 +643,14 @@ func deedOwner(deed uint64) uint64 { return deed >> deedShift & (1<<ownerBits - 
 func (c *Contest) dead(deed uint64) bool { return !c.fleet.memberAlive(deedOwner(deed)) }
 
 // bury frees an entry whose claim is over, and its record if the owner is dead
-// and so cannot. The living find out when they look at their entry.
+// and so cannot. It must have been dead before: one who died later may have put
+// the record into another entry. The living find out when they look.
 func (c *Contest) bury(v *sighting) bool {
+	dead := c.dead(v.deed)
 	if !atomic.CompareAndSwapUint64(c.entry(v.entry), v.word, 0) {
 		return false
 	}
-	if c.dead(v.deed) {
+	if dead {
 		atomic.CompareAndSwapUint64(c.deed(c.recordOf(v.word)), v.deed, freed(v.deed))
 	}
 	if v.word&phaseMask == phaseHeld {

@@ -657,7 +657,11 @@ func removeFleet(name string) error {
 // as long as the kernel says that nobody is in it.
 func openRemains(name string, unsound error) (*roster, error) {
 	file, err := shmOpen(segmentName(name, kindRoster), true)
-	if err != nil || nodeTableLen != 0 {
+	if err != nil {
+		return nil, unsound
+	}
+	if nodeTableLen != 0 { // the marks of the living were in it
+		file.close()
 		return nil, unsound
 	}
 	var magic [len(segmentMagic)]byte

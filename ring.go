@@ -561,44 +561,56 @@ func (r *Ring) peekNewest() (s unsafe.Pointer, st uint64) {
 
 // findNewest finds the slot and state of the newest committed frame. The head
 // is loaded first and only slots below it are looked at: a frame committed
-// before the call began is below it. A state newer than the counter looked for
-// while the head moved means that the ring was lapped meanwhile, so the search
-// starts again.
+// before the call began is below it. If a slot was claimed anew meanwhile, the
+// search starts again.
 func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
+	var saw uint64
 	for range maxAttempts {
 		if r.gate.Load() != gateOpen {
 			return nil, 0, r.gateError()
 		}
-		s, st, err := r.searchBack(atomic.LoadUint64(r.head))
+		s, st, sum, err := r.searchBack(atomic.LoadUint64(r.head), saw)
 		if err != errChanged {
 			return s, st, err
 		}
+		saw = sum
 	}
 	return nil, 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
-	none := error(ErrNoFrame)
-	oldest := r.oldest(head)
-	for c := head - 1; int64(c-oldest) >= 0; c-- {
+// searchBack looks for the newest committed frame below head. A slot claimed
+// for a counter that the head has not reached may be left so for long, by a
+// claimant that died or was stopped; what was found past it counts only if the
+// search before saw, in sum, the very same states: then all of them were so at
+// one moment, between the two.
+func (r *Ring) searchBack(head, saw uint64) (found unsafe.Pointer, st, sum uint64, err error) {
+	err = ErrNoFrame
+	oldest, ahead := r.oldest(head), false
+	sum = head
+	for c := head - 1; found == nil && int64(c-oldest) >= 0; c-- {
 		s := r.slot(c)
-		st := atomic.LoadUint64((*uint64)(s))
+		st = atomic.LoadUint64((*uint64)(s))
+		sum = sum*0x9e3779b97f4a7c15 + st
 		switch {
 		case since(st, c) > 0:
 			if atomic.LoadUint64(r.head) != head {
-				return nil, 0, errChanged
+				return nil, 0, 0, errChanged
 			}
-			// Claimed for a counter the head has not reached, so not committed,
-			// and perhaps left like this by a claimant that died or was stopped.
-			none = ErrPending
+			ahead, err = true, ErrPending
 		case since(st, c) < 0: // only in a damaged ring
 		case st&^counterMask == phaseDone:
-			return s, st, nil
+			found = s
 		case st&phaseMask == phaseWriting:
-			none = ErrPending
+			err = ErrPending
 		}
 	}
-	return nil, 0, none
+	if ahead && sum != saw {
+		return nil, 0, sum, errChanged
+	}
+	if found != nil {
+		err = nil
+	}
+	return found, st, sum, err
 }
 
 // oldest returns the oldest counter that the ring can still hold below head.

@@ -19,11 +19,10 @@ import (
 )
 
 // A system that has no more of something: space, inodes, descriptors,
-// addresses. Each is told to a helper in a process of its own, which says what
-// it got, line by line.
+// addresses. Each befalls a process of its own, which says what was wrong, line
+// by line.
 
 func init() {
-	proc.Helper("cramped", cramped)
 	proc.Helper("noDescriptors", noDescriptors)
 	proc.Helper("noAddresses", noAddresses)
 }

@@ -252,18 +252,24 @@ func needRoot(t testing.TB, why string) {
 
 func init() { proc.Helper("launch", launch) }
 
-// launch runs a helper as its child in surroundings that only a new process
-// can have: launch namespaces helper args...
+// launchable is what launch can run.
+var launchable = map[string]func(args []string) error{"cramped": cramped, "member": member}
+
+// launch runs one of them as its child in surroundings that only a new process
+// can have: launch namespaces name args... The child is a launch inside.
 func launch(args []string) error {
-	argv := append([]string{os.Args[0]}, args[2:]...)
-	if self, err := os.Executable(); err == nil {
-		argv[0] = self
+	if args[0] == "inside" {
+		return launchable[args[1]](args[2:])
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	argv := append([]string{self, "inside"}, args[1:]...)
 	if run := os.Getenv("ORBIT_TEST_EXEC"); run != "" {
 		argv = append(strings.Fields(run), argv...)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "ORBIT_TEST_HELPER="+args[1])
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	for _, ns := range strings.Split(args[0], ",") {
@@ -281,12 +287,12 @@ func launch(args []string) error {
 	return cmd.Wait()
 }
 
-// launched starts a helper in new namespaces, and skips the test where the
-// machine does not allow it. The helper must begin by printing a line.
-func launched(t testing.TB, namespaces, helper string, args ...string) (*proc.Process, string) {
+// launched starts something in new namespaces, and skips the test where the
+// machine does not allow it. It must begin by printing a line.
+func launched(t testing.TB, namespaces, name string, args ...string) (*proc.Process, string) {
 	t.Helper()
 	needRoot(t, "make namespaces")
-	p := proc.Start(t, "launch", append([]string{namespaces, helper}, args...)...)
+	p := proc.Start(t, "launch", append([]string{namespaces, name}, args...)...)
 	first := p.Line()
 	if strings.HasPrefix(first, "cannot:") {
 		t.Skipf("this machine allows no new %s namespace: %s", namespaces, first)

@@ -28,6 +28,9 @@ func (k Kind) String() string {
 	return [...]string{"load", "store", "add", "swap", "compare-and-swap", "call"}[k]
 }
 
+// Fault names the deliberate fault to commit, if the copy has any.
+var Fault string
+
 var (
 	// Before is called before every atomic operation on the word at addr.
 	Before func(k Kind, addr unsafe.Pointer)
