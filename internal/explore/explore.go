@@ -227,8 +227,16 @@ func NewSearch(w World) *Search {
 	}
 	s.dead = make([]bool, processes)
 	for i := range w.Memory {
-		s.watch = append(s.watch, w.Watch(i))
-		s.group = append(s.group, w.Group(i))
+		watch := Observed
+		if w.Watch != nil {
+			watch = w.Watch(i)
+		}
+		s.watch = append(s.watch, watch)
+		group := -1
+		if w.Group != nil {
+			group = w.Group(i)
+		}
+		s.group = append(s.group, group)
 	}
 	s.watch = append(s.watch, Observed) // outside memory
 	s.group = append(s.group, -1)
