@@ -1233,7 +1233,7 @@ func (r *Ring) shut(gate uint32) {
 // to leave the fleet earlier would let others take the slot for a dead one's.
 func (r *Ring) drain() (drained bool) {
 	drained = true // also if the memory is gone: nobody can take slots there
-	if r.room < 0 {
+	if r.room < 0 || r.gate.Load() == gateDamaged {
 		return drained
 	}
 	var err error

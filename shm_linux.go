@@ -40,6 +40,9 @@ type shmFile struct {
 // errExists if the name is taken.
 func shmCreate(name string, h *segmentHeader, fill func(block)) error {
 	fd, err := syscall.Open(shmDir, oTmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err == syscall.ENOSPC {
+		return &contextError{shmDir + " has no room for one more file", errors.Join(ErrNoSpace, err)}
+	}
 	if err != nil {
 		return &contextError{"cannot create in " + shmDir, err}
 	}
