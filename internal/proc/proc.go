@@ -231,7 +231,7 @@ func WatchParent() (read func() string) {
 			lines <- in.Text()
 		}
 		close(lines)
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(10 * time.Second) // for a helper that ends by itself when its input does
 		os.Exit(3)
 	}()
 	return func() string { return <-lines }
