@@ -1,0 +1,389 @@
+//go:build linux
+
+// Package crash kills, and stops, a real process before every single step of
+// every operation that changes shared memory, and looks at what its siblings
+// make of it. A step is an operation on shared memory or a system call; they
+// are not listed anywhere but found in the code itself, in a copy of it that
+// package orbit/internal/overlay makes: a new step is a new test.
+package crash
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"orbit"
+	"orbit/internal/overlay"
+	"orbit/internal/proc"
+)
+
+func TestMain(m *testing.M) { proc.Main(m) }
+
+const (
+	ringKind   = 1
+	victimNode = 7
+)
+
+var options = orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{
+	ringKind:          {Capacity: 8, PayloadLimit: 64},
+	orbit.KindEvents:  {Capacity: 16, PayloadLimit: 64},
+	orbit.KindCache:   {Capacity: 16, PayloadLimit: 64},
+	orbit.KindContest: {Capacity: 16, PayloadLimit: 512},
+}}
+
+type value struct{ A, B uint64 }
+
+func (value) OrbitKind() uint8 { return 2 }
+
+func buildVictim(t *testing.T) (binary string, operations []string) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "victim")
+	overlay.Build(t, overlay.Variant{}, "build", "-tags=orbit_overlay", "-o", binary, "./internal/crash/victim")
+	out, err := exec.Command(binary, "list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary, strings.Fields(string(out))
+}
+
+// A survivor is the sibling of a victim: it has all there is in a fleet open,
+// and a reader asleep on the ring.
+type survivor struct {
+	t       *testing.T
+	name    string
+	fleet   *orbit.Fleet
+	ring    *orbit.Ring
+	cursor  *orbit.Cursor
+	start   uint64
+	values  *orbit.Orbital[value]
+	bus     *orbit.EventBus
+	events  *orbit.Subscriber
+	cache   *orbit.Cache
+	contest *orbit.Contest
+	heart   *orbit.Heartbeat
+}
+
+func newSurvivor(t *testing.T) *survivor {
+	t.Helper()
+	s := &survivor{t: t, name: proc.Fleet(t)}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	s.fleet, err = orbit.Join(s.name, options)
+	must(err)
+	t.Cleanup(func() { s.fleet.Close() })
+	s.ring, err = s.fleet.Ring(ringKind)
+	must(err)
+	s.values, err = orbit.Bind[value](s.fleet)
+	must(err)
+	s.bus, err = orbit.Events(s.fleet)
+	must(err)
+	s.cache, err = orbit.OpenCache(s.fleet, "p")
+	must(err)
+	s.contest, err = orbit.OpenContest(s.fleet)
+	must(err)
+	s.heart, err = orbit.Heartbeats(s.fleet)
+	must(err)
+	s.cursor = s.ring.Oldest()
+	s.cursor.Grace = time.Minute // what the kernel calls dead is not waited for
+	s.start = s.cursor.Position()
+	s.events = s.bus.SubscribeOldest()
+	s.events.Grace = time.Minute
+	return s
+}
+
+// run starts the victim and returns its output and how it ended.
+func (s *survivor) run(binary, operation string, step int) (text string, status syscall.WaitStatus) {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	c := exec.Command(binary, s.name, operation, fmt.Sprint(step), fmt.Sprint(int(syscall.SIGKILL)))
+	c.Stdout, c.Stderr = &out, &errs
+	c.Run()
+	if errs.Len() > 0 {
+		s.t.Fatalf("%s, step %d: %s", operation, step, &errs)
+	}
+	return strings.TrimSpace(out.String()), c.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// wholeFrame tells whether the payload is one that a victim or a survivor
+// published: all its bytes are its length.
+func wholeFrame(p []byte) bool {
+	return len(p) == bytes.Count(p, []byte{byte(len(p))})
+}
+
+func payload(n int) []byte { return bytes.Repeat([]byte{byte(n)}, n) }
+
+// check holds the fleet to everything that a death may not change.
+func (s *survivor) check(where string) {
+	t := s.t
+	t.Helper()
+	asleep := s.ring.Tail()
+	slept := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	go func() { slept <- asleep.Wait(ctx) }()
+
+	members, err := s.fleet.Members()
+	if err != nil || len(members) != 1 || members[0].Node != s.fleet.Node() {
+		t.Errorf("%s: members %v, %v, want the survivor alone", where, members, err)
+	}
+	// Two laps at once: no slot may be in the way.
+	for lap := range 2 {
+		for i := range 8 {
+			if _, err := s.ring.Publish(byte(lap), 0, payload(i*9)); err != nil {
+				t.Fatalf("%s: publish: %v", where, err)
+			}
+		}
+		s.drain(where)
+	}
+	if err := <-slept; err != nil {
+		t.Errorf("%s: a sleeper was not woken: %v", where, err)
+	}
+	if st, err := s.ring.Stats(); err != nil || st.Frames != 8 {
+		t.Errorf("%s: after two laps: %+v, %v, want 8 frames", where, st, err)
+	}
+	if _, err := s.values.Store(value{3, 3}); err != nil {
+		t.Errorf("%s: store: %v", where, err)
+	}
+	if v, _, err := s.values.Load(); err != nil || v != (value{3, 3}) {
+		t.Errorf("%s: load: %v, %v", where, v, err)
+	}
+	s.substrates(where)
+}
+
+// drain reads all there is and holds the cursor to its account.
+func (s *survivor) drain(where string) {
+	s.t.Helper()
+	for {
+		f, _, err := s.cursor.Next(nil)
+		if err == orbit.ErrNoFrame {
+			break
+		}
+		if err != nil {
+			s.t.Fatalf("%s: next: %v", where, err)
+		}
+		if !wholeFrame(f.Payload) {
+			s.t.Fatalf("%s: torn frame %v: %x", where, f.ID, f.Payload)
+		}
+	}
+	if tally := s.cursor.Tally(); tally.Delivered+tally.Total() != s.cursor.Position()-s.start || s.cursor.Position() != s.ring.Head() {
+		s.t.Fatalf("%s: %+v from %d to %d, head %d", where, tally, s.start, s.cursor.Position(), s.ring.Head())
+	}
+}
+
+func (s *survivor) substrates(where string) {
+	t := s.t
+	t.Helper()
+	if _, err := s.bus.Publish("topic", payload(9)); err != nil {
+		t.Errorf("%s: event: %v", where, err)
+	}
+	var ev orbit.Event
+	for {
+		err := s.events.Poll(&ev)
+		if err == orbit.ErrNoFrame {
+			break
+		}
+		if err != nil || string(ev.Topic) != "topic" || !wholeFrame(ev.Payload) {
+			t.Fatalf("%s: event %q %x, %v", where, ev.Topic, ev.Payload, err)
+		}
+	}
+	if err := s.cache.Put("key", payload(11), 0); err != nil {
+		t.Errorf("%s: put: %v", where, err)
+	}
+	if v, ok, err := s.cache.Get("key"); err != nil || !ok || len(v) != 11 || !wholeFrame(v) {
+		t.Errorf("%s: get: %x, %v, %v", where, v, ok, err)
+	}
+	if err := s.cache.Delete("key"); err != nil {
+		t.Errorf("%s: delete: %v", where, err)
+	}
+	if won, err := s.cache.Add("key", payload(12), 0); err != nil || !won {
+		t.Errorf("%s: add after delete: %v, %v", where, won, err)
+	}
+	g, err := orbit.Claim[value](s.contest, "label", "survivor", time.Minute)
+	if err != nil {
+		t.Fatalf("%s: claim: %v", where, err)
+	}
+	if !g.Valid() {
+		t.Errorf("%s: the survivor's guard is not valid", where)
+	}
+	g.Release()
+	if err := s.heart.Beat(); err != nil {
+		t.Errorf("%s: beat: %v", where, err)
+	}
+}
+
+// gone checks that nothing but the fleet's own segments is in shared memory,
+// and that they can be removed.
+func (s *survivor) gone(where string) {
+	s.t.Helper()
+	s.fleet.Close()
+	if err := orbit.Remove(s.name); err != nil {
+		s.t.Errorf("%s: remove: %v", where, err)
+	}
+	if left, _ := filepath.Glob("/dev/shm/*" + s.name + "-*"); len(left) > 0 {
+		s.t.Errorf("%s: left %v", where, left)
+	}
+}
+
+func TestDeathBeforeEveryStep(t *testing.T) {
+	binary, operations := buildVictim(t)
+	for _, operation := range operations {
+		t.Run(operation, func(t *testing.T) {
+			s := newSurvivor(t)
+			steps := 0
+			for step := 1; ; step++ {
+				text, status := s.run(binary, operation, step)
+				if strings.HasPrefix(text, "done") {
+					break
+				}
+				if !status.Signaled() || status.Signal() != syscall.SIGKILL {
+					t.Fatalf("step %d: the victim ended with %v: %s", step, status, text)
+				}
+				s.check(fmt.Sprintf("death before step %d (%s)", step, text))
+				if t.Failed() {
+					return
+				}
+				steps++
+			}
+			if steps < 4 {
+				t.Errorf("got %d steps: too few to be true", steps)
+			}
+			t.Logf("%d steps", steps)
+			s.check("in the end")
+			s.gone("in the end")
+		})
+	}
+}
+
+// TestDeathWhileMakingAFleet kills the first member of a fleet before every
+// step on the way to its first frame.
+func TestDeathWhileMakingAFleet(t *testing.T) {
+	binary, _ := buildVictim(t)
+	for _, operation := range []string{"join", "ring"} {
+		for step := 1; ; step++ {
+			name := proc.Fleet(t)
+			s := &survivor{t: t, name: name}
+			text, _ := s.run(binary, operation, step)
+			if strings.HasPrefix(text, "done") {
+				break
+			}
+			f, err := orbit.Join(name, orbit.Options{Size: 1, Node: victimNode, Rings: options.Rings})
+			if err != nil {
+				t.Fatalf("%s, death before step %d (%s): join: %v", operation, step, text, err)
+			}
+			r, err := f.Ring(ringKind)
+			if err != nil {
+				t.Fatalf("%s, death before step %d (%s): ring: %v", operation, step, text, err)
+			}
+			if _, err := r.Publish(0, 0, payload(5)); err != nil {
+				t.Fatalf("%s, death before step %d (%s): publish: %v", operation, step, text, err)
+			}
+			f.Close()
+			if err := orbit.Remove(name); err != nil {
+				t.Errorf("%s, death before step %d (%s): remove: %v", operation, step, text, err)
+			}
+			if left, _ := filepath.Glob("/dev/shm/*" + name + "-*"); len(left) > 0 {
+				t.Errorf("%s, death before step %d (%s): left %v", operation, step, text, left)
+			}
+		}
+	}
+}
+
+// TestStopBeforeEveryStep stops a writer before every step of its operations,
+// laps it, and lets it go on: it may damage nothing.
+func TestStopBeforeEveryStep(t *testing.T) {
+	binary, _ := buildVictim(t)
+	for _, operation := range []string{"publish", "batch", "mint", "reset", "leave"} {
+		t.Run(operation, func(t *testing.T) {
+			s := newSurvivor(t)
+			s.cursor.Grace = time.Millisecond // the stopped one is not waited for
+			for step := 1; ; step++ {
+				var out, errs bytes.Buffer
+				c := exec.Command(binary, s.name, operation, fmt.Sprint(step), fmt.Sprint(int(syscall.SIGSTOP)))
+				c.Stdout, c.Stderr = &out, &errs
+				if err := c.Start(); err != nil {
+					t.Fatal(err)
+				}
+				stopped := waitStopped(t, c.Process.Pid)
+				last := s.lap(step)
+				if stopped {
+					c.Process.Signal(syscall.SIGCONT)
+				}
+				if err := c.Wait(); err != nil {
+					t.Fatalf("step %d: %v\n%s%s", step, err, &out, &errs)
+				}
+				s.drainStopped(fmt.Sprintf("stop before step %d: %s", step, &out))
+				if f, err := s.ring.Read(last, nil); stopped && operation != "reset" && operation != "batch" && (err != nil || !wholeFrame(f.Payload)) {
+					t.Fatalf("step %d: the survivor's last frame: %v", step, err)
+				}
+				if !stopped {
+					break
+				}
+			}
+			s.gone("in the end")
+		})
+	}
+}
+
+// lap publishes three laps and returns the last id.
+func (s *survivor) lap(step int) (last orbit.NetID64) {
+	s.t.Helper()
+	for i := range 24 {
+		id, err := s.ring.Publish(0, 0, payload(i))
+		if err != nil {
+			s.t.Fatalf("step %d: publish beside a stopped writer: %v", step, err)
+		}
+		last = id
+	}
+	return last
+}
+
+// drainStopped is drain, where a frame may be pending for a moment.
+func (s *survivor) drainStopped(where string) {
+	s.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for s.cursor.Position() != s.ring.Head() {
+		f, _, err := s.cursor.Next(nil)
+		if err != nil && !errors.Is(err, orbit.ErrNoFrame) {
+			s.t.Fatalf("%s: next: %v", where, err)
+		}
+		if err == nil && !wholeFrame(f.Payload) {
+			s.t.Fatalf("%s: torn frame %v: %x", where, f.ID, f.Payload)
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: the cursor stays at %d, head %d", where, s.cursor.Position(), s.ring.Head())
+		}
+	}
+	s.drain(where)
+}
+
+// waitStopped waits until a process is stopped, or has ended.
+func waitStopped(t *testing.T, pid int) bool {
+	t.Helper()
+	for {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return false
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		switch after[0] {
+		case 'T':
+			return true
+		case 'Z', 'X':
+			return false
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
