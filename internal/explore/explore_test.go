@@ -12,10 +12,11 @@ import (
 
 var long = flag.Bool("explore.long", false, "explore all worlds of the slot protocol: this takes long")
 
-// short are the worlds that go test explores: two writers and a reader, and
-// every kind of operation, over one slot, two and eight, with deaths.
+// short are the worlds that go test explores: two writers and a reader or three
+// writers, and every kind of operation, over one slot, two and eight, with deaths.
 var short = []string{
-	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "mint", "reset", "lap",
+	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "1 3w",
+	"mint", "mint cursor", "reset", "reset cursor", "lap", "batch",
 }
 
 // buildSlots builds the command in the directory slots with faults in the code
@@ -33,7 +34,7 @@ func buildSlots(t *testing.T, faults ...overlay.Fault) string {
 func TestNoInterleavingBreaksTheSlotProtocol(t *testing.T) {
 	args := []string{"-run", "^(" + strings.Join(short, "|") + ")$"}
 	if *long {
-		args = nil
+		args = []string{"-long"}
 	}
 	out, err := exec.Command(buildSlots(t), args...).CombinedOutput()
 	if err != nil {

@@ -27,8 +27,6 @@ var configs = []config{
 	{name: "mint cursor", capacity: 2, filled: 2, deaths: 1, threads: []string{"publish", "mint", "next next next"}},
 	{name: "reset", capacity: 2, filled: 2, threads: []string{"publish", "reset", "newest"}},
 	{name: "reset cursor", capacity: 2, filled: 2, threads: []string{"publish", "reset", "next next"}},
-	{name: "close", capacity: 2, filled: 2, threads: []string{"publish", "0: close", "publish"}},
-	{name: "close2", capacity: 1, filled: 1, threads: []string{"publish", "0: close", "publish"}},
 	{name: "lap", capacity: 2, filled: 2, threads: []string{"publish", "lap lap", "newest"}},
 	{name: "lap cursor", capacity: 2, filled: 2, threads: []string{"publish", "lap lap", "next next"}},
 	{name: "lap1", capacity: 1, filled: 1, threads: []string{"publish publish", "lap lap lap", "newest"}},
