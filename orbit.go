@@ -617,28 +617,54 @@ func Remove(name string) error {
 }
 
 func removeFleet(name string) error {
-	ro, err := openRoster(name, true)
-	if errors.Is(err, ErrForeign) || errors.Is(err, ErrVersion) {
-		ro, err = openRemains(name, err)
-	}
-	if err == nil {
-		defer ro.file.close()
-		// The lock keeps joiners out until the roster, unlinked last, is gone:
-		// none can end up in rings that are about to lose their names.
-		ok, err := ro.file.lockFleet(maxMembers, ro.mark)
+	for range maxAttempts {
+		ro, err := openRoster(name, true)
+		if errors.Is(err, ErrForeign) || errors.Is(err, ErrVersion) {
+			ro, err = openRemains(name, err)
+		}
+		if err == ErrNotExist {
+			// Rings without a roster. A roster of our own keeps joiners out of
+			// them, or else they would lose the rings of a fleet just begun.
+			kinds, e := segmentKinds(name)
+			if e != nil {
+				return e
+			}
+			if len(kinds) == 0 {
+				return ErrNotExist
+			}
+			if err = createRoster(name); err == nil || err == errExists {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
-		if !ok {
-			return &contextError{"in use" + ro.someMember(), ErrInUse}
+		if again, err := ro.remove(name); !again {
+			return err
 		}
-		defer ro.file.unlockFleet(maxMembers, ro.mark)
-	} else if !errors.Is(err, ErrNotExist) {
-		return err
+	}
+	return &contextError{"removed as often as it was created", ErrBusy}
+}
+
+// remove deletes the segments of a fleet, if this is still its roster.
+func (ro *roster) remove(name string) (again bool, err error) {
+	defer ro.file.close()
+	// The lock keeps joiners out until the roster, unlinked last, is gone:
+	// none can end up in rings that are about to lose their names.
+	ok, err := ro.file.lockFleet(maxMembers, ro.mark)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		return false, &contextError{"in use" + ro.someMember(), ErrInUse}
+	}
+	defer ro.file.unlockFleet(maxMembers, ro.mark)
+	if !ro.file.linked() {
+		return true, nil // somebody else was first, and another fleet may have begun
 	}
 	kinds, err := segmentKinds(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var failed error
 	for _, kind := range kinds {
@@ -646,10 +672,7 @@ func removeFleet(name string) error {
 			failed = errors.Join(failed, within(ringPlace(name, kind), err))
 		}
 	}
-	if failed == nil && len(kinds) == 0 && ro == nil {
-		return ErrNotExist
-	}
-	return failed
+	return false, failed
 }
 
 // openRemains opens a roster that cannot be attached to, if it is the damaged
@@ -773,16 +796,11 @@ func openRoster(name string, write bool) (*roster, error) {
 
 // join opens or creates the roster and takes a seat in it.
 func (f *Fleet) join() (err error) {
-	name := segmentName(f.name, kindRoster)
 	var wait backoff
 	for {
 		ro, err := openRoster(f.name, true)
 		if err == ErrNotExist {
-			h := layout(kindRoster, Geometry{}, rosterLen+nodeTableLen)
-			h.created = clockNow()
-			h.instance = newInstance()
-			err = shmCreate(name, &h, func(mem block) { formatRing(mem, &h, 0) })
-			if err == nil || err == errExists {
+			if err = createRoster(f.name); err == nil || err == errExists {
 				continue
 			}
 		}
@@ -801,6 +819,14 @@ func (f *Fleet) join() (err error) {
 			return err
 		}
 	}
+}
+
+// createRoster makes the roster of a fleet that has none.
+func createRoster(fleet string) error {
+	h := layout(kindRoster, Geometry{}, rosterLen+nodeTableLen)
+	h.created = clockNow()
+	h.instance = newInstance()
+	return shmCreate(segmentName(fleet, kindRoster), &h, func(mem block) { formatRing(mem, &h, 0) })
 }
 
 // newInstance names an incarnation of a fleet. Two of them must differ, no more.

@@ -282,19 +282,24 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 	h := atomic.LoadUint64(r.head)
 	held := 0
 	var wait backoff
-	// In a sound ring somebody's progress is behind every turn of this loop; in
-	// a damaged one the slots may send it round for ever.
-	for range 16*r.header.capacity + 1<<20 {
+	for {
 		if r.gate.Load() != gateOpen {
 			return 0, r.gateError()
 		}
 		s := r.slot(h)
 		st := atomic.LoadUint64((*uint64)(s))
-		if head := atomic.LoadUint64(r.head); int64(head-h) > 0 {
+		head := atomic.LoadUint64(r.head)
+		if int64(head-h) > 0 {
 			h = head
 			continue
 		}
-		if d := since(st, h); d >= 0 {
+		if h-head >= maxAhead {
+			// In a sound ring somebody's progress is behind every turn of this
+			// loop. In a damaged one the slots may send it round for ever, but
+			// none of them twice within 2^39 counters.
+			return 0, r.fail(ErrDamaged, "its slots contradict each other")
+		}
+		if d := since(st, h); d >= 0 && d < maxAhead {
 			// Whoever named h+d had seen every counter before it named.
 			h += uint64(d) + 1
 			continue
@@ -327,8 +332,11 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 		}
 		return h, nil
 	}
-	return 0, r.fail(ErrDamaged, "its slots contradict each other")
 }
+
+// maxAhead is further from the head than any state of a sound ring can be. A
+// state beyond is damage, and its slot free for the taking.
+const maxAhead = 1 << 36
 
 // maxBusy is how long a publisher waits for one of the slots of a ring that
 // are all held by live, unfinished writers.
@@ -1225,7 +1233,9 @@ const observerPoll = 5 * time.Millisecond
 
 // shut closes the gate to new operations and wakes all who wait.
 func (r *Ring) shut(gate uint32) {
-	r.gate.CompareAndSwap(gateOpen, gate)
+	if !r.gate.CompareAndSwap(gateOpen, gate) && gate == gateDamaged {
+		r.gate.Store(gate)
+	}
 	r.waiters.broadcast()
 }
 
@@ -1233,7 +1243,7 @@ func (r *Ring) shut(gate uint32) {
 // to leave the fleet earlier would let others take the slot for a dead one's.
 func (r *Ring) drain() (drained bool) {
 	drained = true // also if the memory is gone: nobody can take slots there
-	if r.room < 0 || r.gate.Load() == gateDamaged {
+	if r.room < 0 {
 		return drained
 	}
 	var err error
@@ -1245,8 +1255,9 @@ func (r *Ring) drain() (drained bool) {
 			if st&heldBit == 0 || st&ownerMask != r.owner {
 				break
 			}
-			if !wait.pause(time.Second) {
-				return false
+			if r.gate.Load() == gateDamaged && wait.tries > 40 || !wait.pause(time.Second) {
+				// A publish that met damage left its claim, and will not be back.
+				return r.gate.Load() == gateDamaged
 			}
 		}
 	}
