@@ -1056,6 +1056,9 @@ func (ro *roster) bury(i int, st uint64) {
 // Operations on shared memory ask for that, and turn it into ErrDamaged:
 //
 //	defer r.catchFault(enterGuard(), &err)
+//
+// A build with the race detector is not protected: its atomic operations are
+// made in code that no Go panic can leave.
 
 // setPanicOnFault is what debug.SetPanicOnFault calls. The runtime exports it
 // under this name for package runtime/debug, which would bring package os and
