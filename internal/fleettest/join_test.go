@@ -181,7 +181,9 @@ func watchSegments(t *testing.T, name string) (stop func()) {
 	looks := 0
 	go func() {
 		defer wg.Done()
-		for !done.Load() {
+		// Once more after the end, when the fleet is still there.
+		for last := false; !last; {
+			last = done.Load()
 			for _, path := range segments(name) {
 				if err := wholeSegment(path); err != nil {
 					t.Errorf("seen under way: %v", err)
