@@ -118,8 +118,7 @@ func (r *Ring) publishPair(kind uint8, version uint64, first string, rest []byte
 			return 0, err
 		}
 		s := r.slot(c)
-		putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(first)+len(rest)))
-		putWord(s, offVersion, version)
+		r.putHeader(s, kind, version, len(first)+len(rest))
 		r.mem.putPair(s, first, rest)
 		if r.commit(s, c) {
 			r.notify()
@@ -272,9 +271,13 @@ type Subscriber struct {
 	cursor  Cursor
 	fleet   uint64
 	filters []Filter
-	passed  Gap // since the last event
-	skipped uint64
-	tally   EventTally
+	passed  Gap    // since the last event
+	skipped uint64 // since the last event, by the filters
+
+	// What the cursor counts as delivered, and no event came of.
+	filtered uint64
+	damaged  uint64
+
 	trouble error // found while a batch was under way
 }
 
@@ -321,7 +324,11 @@ func (s *Subscriber) Position() Position { return Position{s.fleet, s.cursor.nex
 
 // Tally returns what became of the counters passed so far, also of those that
 // the next event will report.
-func (s *Subscriber) Tally() EventTally { return s.tally }
+func (s *Subscriber) Tally() EventTally {
+	t := s.cursor.tally
+	t.Lost += s.damaged
+	return EventTally{t.Delivered - s.filtered - s.damaged, s.filtered, t.Gap}
+}
 
 // Poll reads the next event into ev, whose buffer is reused. If none is ready
 // it returns [ErrNoFrame], or [ErrPending], which matches it, when the next one
@@ -371,37 +378,27 @@ func (s *Subscriber) poll(ev *Event) error {
 	s.cursor.Grace = s.Grace
 	var f Frame
 	for range s.cursor.ring.header.capacity {
-		var gap Gap
-		err := s.cursor.advance(&f, ev.buf[:0], &gap)
-		if gap != (Gap{}) {
-			s.pass(gap)
-		}
-		if err != nil {
+		if err := s.cursor.advance(&f, ev.buf[:0], &s.passed); err != nil {
 			return err
 		}
 		ev.buf = f.Payload
 		topic, payload, ok := decodeEvent(f.Kind, f.Payload)
 		if !ok {
-			s.pass(Gap{Lost: 1})
+			s.passed.Lost++
+			s.damaged++
 			return s.cursor.ring.fail(ErrDamaged, "frame "+f.ID.String()+" is no event: topic of "+itoa(int(f.Kind))+" bytes in a record of "+itoa(len(f.Payload)))
 		}
 		if !s.selects(topic) {
 			s.skipped++
-			s.tally.Filtered++
+			s.filtered++
 			continue
 		}
 		ev.ID, ev.Stamp, ev.Topic, ev.Payload = f.ID, Stamp(f.Version), topic, payload
 		ev.Lag, ev.Filtered = s.passed, s.skipped
 		s.passed, s.skipped = Gap{}, 0
-		s.tally.Delivered++
 		return nil
 	}
 	return ErrNoFrame
-}
-
-func (s *Subscriber) pass(gap Gap) {
-	s.passed.add(gap)
-	s.tally.add(gap)
 }
 
 func (s *Subscriber) selects(topic []byte) bool {
