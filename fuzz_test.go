@@ -414,10 +414,6 @@ func kernelFuzzSeal(b []byte) {
 	binary.NativeEndian.PutUint64(b[96:], sum)
 }
 
-func kernelFuzzPath(fleet string, kind int) string {
-	return fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, kind, os.Geteuid())
-}
-
 func kernelFuzzNeedsLinux(f *testing.F) {
 	if runtime.GOOS != "linux" {
 		f.Skip("segments are files on Linux only")
@@ -479,7 +475,7 @@ func FuzzAttachSegment(f *testing.F) {
 			roster, ring = b, sound[false]
 		}
 		for kind, content := range map[int][]byte{0: roster, kernelFuzzKind: ring} {
-			path := kernelFuzzPath(name, kind)
+			path := segmentPath(name, kind)
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -494,7 +490,7 @@ func FuzzAttachSegment(f *testing.F) {
 		if err == nil || errors.Is(err, orbit.ErrGeometry) {
 			return
 		}
-		if after, e := os.ReadFile(kernelFuzzPath(name, kind)); e != nil || !bytes.Equal(after, b) {
+		if after, e := os.ReadFile(segmentPath(name, kind)); e != nil || !bytes.Equal(after, b) {
 			t.Errorf("refused with %v, and changed all the same: %v", err, e)
 		}
 	})
@@ -749,7 +745,7 @@ func kernelFuzzOpen(f *testing.F) map[int]kernelFuzzRings {
 		}
 	}
 	for i, c := range kernelFuzzCapacities {
-		path := kernelFuzzPath(name, kernelFuzzKind-i)
+		path := segmentPath(name, kernelFuzzKind-i)
 		file, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			f.Fatal(err)
@@ -760,7 +756,7 @@ func kernelFuzzOpen(f *testing.F) map[int]kernelFuzzRings {
 		rings[c] = h
 		os.Remove(path)
 	}
-	os.Remove(kernelFuzzPath(name, 0))
+	os.Remove(segmentPath(name, 0))
 	return rings
 }
 

@@ -2574,14 +2574,14 @@ func TestCacheOfATruncatedSegmentIsDamaged(t *testing.T) {
 // ---- The cache against its definition ----
 
 func cacheSegmentPath(t testing.TB, fleet string) string {
-	path := fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindCache, os.Geteuid())
+	path := segmentPath(fleet, int(orbit.KindCache))
 	if _, err := os.Stat(path); err != nil {
 		t.Skip("this test edits segments where Linux keeps them: ", err)
 	}
 	return path
 }
 
-// A cacheSegment is the segment of a fleet's cache, mapped by the test, which
+// A cacheSegment is the segment of a fleet's cache in the hands of the test, which
 // plays siblings that are stopped in the middle of a write.
 type cacheSegment struct {
 	t        testing.TB
@@ -3401,12 +3401,8 @@ type (
 func (contestJob) OrbitKind() uint8   { return 12 }
 func (contestShard) OrbitKind() uint8 { return 13 }
 
-func contestOpen(t testing.TB, f *orbit.Fleet, err error) *orbit.Contest {
+func contestOpen(t testing.TB, f *orbit.Fleet) *orbit.Contest {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
 	c, err := orbit.OpenContest(f)
 	if err != nil {
 		t.Fatal(err)
@@ -3416,19 +3412,13 @@ func contestOpen(t testing.TB, f *orbit.Fleet, err error) *orbit.Contest {
 
 func contestLocal(t testing.TB, opts orbit.Options) *orbit.Contest {
 	t.Helper()
-	opts.Size = 1
-	f, err := orbit.Local("local", opts)
-	return contestOpen(t, f, err)
+	return contestOpen(t, local(t, opts))
 }
 
 func contestJoin(t testing.TB, name string, opts orbit.Options) *orbit.Contest {
 	t.Helper()
 	opts.Size = 4
-	f, err := orbit.Join(name, opts)
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-	return contestOpen(t, f, err)
+	return contestOpen(t, join(t, name, opts))
 }
 
 // contestEach runs a test over a local fleet, where both contests are the
@@ -3484,14 +3474,6 @@ func contestEnded(t testing.TB, ctx context.Context, want error) {
 	if got := context.Cause(ctx); !errors.Is(got, want) {
 		t.Errorf("the context's cause = %v, want %v", got, want)
 	}
-}
-
-func contestGo(wg *sync.WaitGroup, f func()) {
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		f()
-	}()
 }
 
 func TestClaimOfAHeldSubjectNamesTheHolder(t *testing.T) {
@@ -3662,7 +3644,7 @@ func TestRenewKeepsAGuardThroughManyDeadlines(t *testing.T) {
 		var failed atomic.Int64
 		var wg sync.WaitGroup
 		for range 2 {
-			contestGo(&wg, func() {
+			spawn(&wg, func() {
 				for range 2000 {
 					if _, err := orbit.Claim[contestJob](b, "x", "beta", time.Hour); !errors.Is(err, orbit.ErrHeld) {
 						failed.Add(1)
@@ -3732,7 +3714,7 @@ func TestConcurrentClaimsOfOneOwnerLeaveOneGuard(t *testing.T) {
 			var guards [4]*orbit.Guard
 			var wg sync.WaitGroup
 			for i := range guards {
-				contestGo(&wg, func() {
+				spawn(&wg, func() {
 					g, err := orbit.Claim[contestJob](a, "x", "alpha", time.Minute)
 					if err != nil && !errors.Is(err, orbit.ErrHeld) {
 						t.Error(err)
@@ -3768,8 +3750,8 @@ func TestConcurrentClaimsOfOneOwnerLeaveOneGuard(t *testing.T) {
 
 func TestCloseOfTheFleetReleasesItsGuards(t *testing.T) {
 	name := fleetName(t)
-	f, err := orbit.Join(name, orbit.Options{Size: 2})
-	a := contestOpen(t, f, err)
+	f := join(t, name, orbit.Options{Size: 2})
+	a := contestOpen(t, f)
 	b := contestJoin(t, name, orbit.Options{})
 	var guards []*orbit.Guard
 	for i := range 20 {
@@ -3812,11 +3794,11 @@ func TestCloseWhileOthersClaimLeavesNothingHeld(t *testing.T) {
 	name := fleetName(t)
 	b := contestJoin(t, name, orbit.Options{})
 	for range 30 {
-		f, err := orbit.Join(name, orbit.Options{Size: 2})
-		a := contestOpen(t, f, err)
+		f := join(t, name, orbit.Options{Size: 2})
+		a := contestOpen(t, f)
 		var wg sync.WaitGroup
 		for i := range 4 {
-			contestGo(&wg, func() {
+			spawn(&wg, func() {
 				for n := 0; ; n++ {
 					g, err := orbit.Claim[contestJob](a, fmt.Sprint(i, n%8), "", time.Hour)
 					if errors.Is(err, orbit.ErrClosed) {
@@ -3989,8 +3971,8 @@ func TestClaimRefusesTypesThatNameNoSubject(t *testing.T) {
 }
 
 func TestContestIsOpenedOnce(t *testing.T) {
-	f, err := orbit.Local("local", orbit.Options{Size: 1})
-	a := contestOpen(t, f, err)
+	f := local(t, orbit.Options{})
+	a := contestOpen(t, f)
 	if b, err := orbit.OpenContest(f); a != b || err != nil {
 		t.Errorf("OpenContest again = %p, %v; want %p", b, err, a)
 	}
@@ -4166,8 +4148,8 @@ func TestWaitFreeEndsWithTheTTLTheContextAndTheFleet(t *testing.T) {
 			t.Error("waiting ended the guard")
 		}
 	})
-	f, err := orbit.Local("local", orbit.Options{Size: 1})
-	c := contestOpen(t, f, err)
+	f := local(t, orbit.Options{})
+	c := contestOpen(t, f)
 	contestClaim[contestJob](t, c, "x", "alpha", time.Hour)
 	done := make(chan error, 1)
 	go func() { done <- orbit.WaitFree[contestJob](context.Background(), c, "x") }()
@@ -4204,7 +4186,7 @@ func TestManyGuardsLapseEachAtItsTime(t *testing.T) {
 			ttl := time.Duration(1+(i*37)%100) * time.Millisecond
 			start := time.Now()
 			g := contestClaim[contestJob](t, a, fmt.Sprint(i), "alpha", ttl)
-			contestGo(&wg, func() {
+			spawn(&wg, func() {
 				contestEnded(t, g.Context(), orbit.ErrLapsed)
 				if d := time.Since(start); d < ttl {
 					t.Errorf("the context of a guard of %v ended after %v", ttl, d)
@@ -4228,7 +4210,7 @@ func TestOneGuardAmongManyGoroutines(t *testing.T) {
 			if i%2 == 1 {
 				c = b
 			}
-			contestGo(&wg, func() {
+			spawn(&wg, func() {
 				for range 1000 {
 					g, err := orbit.Claim[contestJob](c, "x", "", time.Hour)
 					if errors.Is(err, orbit.ErrHeld) {
@@ -4288,7 +4270,7 @@ func TestOrderNumbersWrapWithoutATrace(t *testing.T) {
 		var inside atomic.Int64
 		var wg sync.WaitGroup
 		for _, c := range []*orbit.Contest{a, b, a, b} {
-			contestGo(&wg, func() {
+			spawn(&wg, func() {
 				for range 200 {
 					g, err := orbit.Claim[contestJob](c, "x", "", time.Hour)
 					if errors.Is(err, orbit.ErrHeld) {
