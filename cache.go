@@ -220,8 +220,7 @@ func (c *Cache) write(op uint8, settled uint64, expiry int64, key string, value 
 		}
 		s := r.slot(n)
 		at := c.putRecord(s, settled, key)
-		putWord(s, offMeta, r.stamp|uint64(op)<<40|uint64(at+len(value)))
-		putWord(s, offVersion, uint64(expiry))
+		r.putHeader(s, op, uint64(expiry), at+len(value))
 		r.mem.putBytes(unsafe.Add(s, at), value)
 		if r.commit(s, n) {
 			r.notify()
@@ -303,17 +302,6 @@ func (c *Cache) won(n uint64, settled uint32, key string) (bool, error) {
 		c.ring.strike(at)
 	}
 	return false, nil
-}
-
-// strike makes counter n a hole if its frame is still being written. The slot
-// stays its owner's, whose commit fails as if it had been lapped, so that it
-// lets the slot go and publishes again.
-func (r *Ring) strike(n uint64) {
-	s := r.slot(n)
-	st := atomic.LoadUint64((*uint64)(s))
-	if since(st, n) == 0 && st&phaseMask == phaseWriting {
-		atomic.CompareAndSwapUint64((*uint64)(s), st, st&^phaseMask|phaseBusy)
-	}
 }
 
 // ---- Reading ----

@@ -299,10 +299,7 @@ func subjectOf[T Typed](c *Contest, label string) (s subject, err error) {
 // hashSubject is FNV-1a with a final mix, which the bits for the two buckets
 // need.
 func hashSubject(kind uint8, label string) uint64 {
-	h := (14695981039346656037 ^ uint64(kind)) * 1099511628211
-	for i := 0; i < len(label); i++ {
-		h = (h ^ uint64(label[i])) * 1099511628211
-	}
+	h := fnv(fnv(fnvBasis, []byte{kind}), label)
 	h = (h ^ h>>32) * 0xd6e8feb86659fd93
 	return h ^ h>>32
 }

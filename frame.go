@@ -213,10 +213,14 @@ func decodeHeader(b []byte, size int64) (h segmentHeader, err error) {
 
 // checksum is FNV-1a: it catches damage, not forgery. Siblings of one user
 // can forge anything.
-func checksum(b []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range b {
-		h = (h ^ uint64(c)) * 1099511628211
+func checksum(b []byte) uint64 { return fnv(fnvBasis, b) }
+
+const fnvBasis = 14695981039346656037
+
+// fnv continues an FNV-1a hash with the bytes of b.
+func fnv[B string | []byte](h uint64, b B) uint64 {
+	for i := 0; i < len(b); i++ {
+		h = (h ^ uint64(b[i])) * 1099511628211
 	}
 	return h
 }

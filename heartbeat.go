@@ -66,20 +66,10 @@ func (h *Heartbeat) Beat() (err error) {
 		return r.gateError()
 	}
 	now := uint64(clockNow())
-	raiseWord(r.tableWord(int(r.fleet.node)), now)
+	// Two goroutines may beat at once, and the older beat may come last.
+	raise(r.tableWord(int(r.fleet.node)), now)
 	_, err = r.publish(beatKind, now, nil)
 	return err
-}
-
-// raiseWord raises a word to at least v: two goroutines of a node may beat at
-// once, and the older beat may come last.
-func raiseWord(w *uint64, v uint64) {
-	for {
-		old := atomic.LoadUint64(w)
-		if int64(old-v) >= 0 && old != 0 || atomic.CompareAndSwapUint64(w, old, v) {
-			return
-		}
-	}
 }
 
 // Keep beats at once and then every interval, [DefaultBeat] if that is not

@@ -53,7 +53,6 @@
 package orbit
 
 import (
-	"encoding/binary"
 	"errors"
 	"iter"
 	"reflect"
@@ -572,15 +571,11 @@ func (f *Fleet) Kinds() ([]uint8, error) {
 		}
 		f.mu.Unlock()
 	} else {
-		names, err := shmList("orbit-" + f.name + "-")
-		if err != nil {
+		var err error
+		if kinds, err = listKinds(f.name); err != nil {
 			return nil, err
 		}
-		for _, s := range names {
-			if fleet, kind, ok := parseSegmentName(s); ok && fleet == f.name && kind != kindRoster {
-				kinds = append(kinds, kind)
-			}
-		}
+		kinds = slices.DeleteFunc(kinds, func(k uint8) bool { return k == kindRoster })
 	}
 	slices.Sort(kinds)
 	return kinds, nil
@@ -699,20 +694,26 @@ func openRemains(name string, unsound error) (*roster, error) {
 // segmentKinds lists the kinds of a fleet's segments with the roster last. A
 // system that cannot list is asked for every kind.
 func segmentKinds(name string) (kinds []uint8, err error) {
-	names, err := shmList("orbit-" + name + "-")
+	kinds, err = listKinds(name)
 	if errors.Is(err, errors.ErrUnsupported) {
 		for kind := range 255 {
 			kinds = append(kinds, uint8(255-kind))
 		}
 		return append(kinds, kindRoster), nil
 	}
+	slices.Sort(kinds)
+	slices.Reverse(kinds)
+	return kinds, err
+}
+
+// listKinds lists the kinds of a fleet's segments in no order.
+func listKinds(name string) (kinds []uint8, err error) {
+	names, err := shmList("orbit-" + name + "-")
 	for _, s := range names {
 		if fleet, kind, ok := parseSegmentName(s); ok && fleet == name {
 			kinds = append(kinds, kind)
 		}
 	}
-	slices.Sort(kinds)
-	slices.Reverse(kinds)
 	return kinds, err
 }
 
@@ -1345,8 +1346,7 @@ func (o *Orbital[T]) store(v *T) (NetID64, error) {
 			return 0, err
 		}
 		s := r.slot(c)
-		putWord(s, offMeta, r.stamp|uint64(unsafe.Sizeof(*v)))
-		putWord(s, offVersion, 0)
+		r.putHeader(s, 0, 0, int(unsafe.Sizeof(*v)))
 		putValue(s, v)
 		if r.commit(s, c) {
 			r.notify()
@@ -1500,8 +1500,3 @@ func getValue[T any](v *T, s unsafe.Pointer) {
 		loadWords(unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)), from)
 	}
 }
-
-// nativeWord and putNative carry words between shared memory and bytes, in the
-// machine's own order.
-func nativeWord(b []byte) uint64   { return binary.NativeEndian.Uint64(b) }
-func putNative(b []byte, w uint64) { binary.NativeEndian.PutUint64(b, w) }

@@ -2,6 +2,7 @@ package orbit
 
 import (
 	"context"
+	"encoding/binary"
 	"iter"
 	"runtime"
 	"strconv"
@@ -36,6 +37,7 @@ import (
 //	skipped(c), done(c)            -> skipped(h)      mint
 //	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner
 //	writing(c,o), busy(c,o), o dead -> writing(h,me)  claim: the dead do not write again
+//	writing(c,o)                   -> busy(c,o)       strike: the cache's add makes a frame void
 //	writing(c,me)                  -> done(c)         commit
 //	busy(h,me)                     -> skipped(h)      lapped: let the slot go
 //
@@ -344,11 +346,13 @@ const maxBusy = 100 * time.Millisecond
 
 func (r *Ring) writing(c uint64) uint64 { return c<<counterShift | r.owner | phaseWriting }
 
-// raiseHead raises the head to at least h.
-func (r *Ring) raiseHead(h uint64) {
+func (r *Ring) raiseHead(h uint64) { raise(r.head, h) }
+
+// raise raises a word to at least v.
+func raise(word *uint64, v uint64) {
 	for {
-		head := atomic.LoadUint64(r.head)
-		if int64(head-h) >= 0 || atomic.CompareAndSwapUint64(r.head, head, h) {
+		old := atomic.LoadUint64(word)
+		if int64(old-v) >= 0 || atomic.CompareAndSwapUint64(word, old, v) {
 			return
 		}
 	}
@@ -356,9 +360,14 @@ func (r *Ring) raiseHead(h uint64) {
 
 // fill writes the frame into a slot that this member owns.
 func (r *Ring) fill(s unsafe.Pointer, kind uint8, version uint64, payload []byte) {
-	putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(len(payload)))
-	putWord(s, offVersion, version)
+	r.putHeader(s, kind, version, len(payload))
 	r.mem.putBytes(s, payload)
+}
+
+// putHeader writes all of the frame but its payload, of n bytes.
+func (r *Ring) putHeader(s unsafe.Pointer, kind uint8, version uint64, n int) {
+	putWord(s, offMeta, r.stamp|uint64(kind)<<40|uint64(n))
+	putWord(s, offVersion, version)
 }
 
 // commit makes frame c readable. It fails if others lapped this writer: then
@@ -382,6 +391,17 @@ func (r *Ring) release(s unsafe.Pointer, c uint64) {
 		if atomic.CompareAndSwapUint64((*uint64)(s), st, st&counterMask|phaseSkipped) {
 			return
 		}
+	}
+}
+
+// strike makes counter n a hole if its frame is still being written. The slot
+// stays its owner's, whose commit fails as if it had been lapped, so that it
+// lets the slot go and publishes again.
+func (r *Ring) strike(n uint64) {
+	s := r.slot(n)
+	st := atomic.LoadUint64((*uint64)(s))
+	if since(st, n) == 0 && st&phaseMask == phaseWriting {
+		atomic.CompareAndSwapUint64((*uint64)(s), st, st&^phaseMask|phaseBusy)
 	}
 }
 
@@ -511,13 +531,8 @@ func (r *Ring) Reset() (err error) {
 		return r.gateError()
 	}
 	defer r.catchFault(enterGuard(), &err)
-	head := atomic.LoadUint64(r.head)
-	for {
-		first := atomic.LoadUint64(r.first)
-		if int64(first-head) >= 0 || atomic.CompareAndSwapUint64(r.first, first, head) {
-			return nil
-		}
-	}
+	raise(r.first, atomic.LoadUint64(r.head))
+	return nil
 }
 
 // ---- Reading: read, recheck, deliver ----
@@ -962,10 +977,6 @@ func (c *Cursor) step(gap *Gap) error {
 		c.jump(gap, head, uint64(behind))
 		return nil
 	}
-	if int64(c.next-atomic.LoadUint64(r.first)) < 0 { // damaged: first is nowhere near
-		c.pass(gap, Gap{Overwritten: 1})
-		return nil
-	}
 	switch _, _, status := r.look(c.next); status {
 	case nil:
 	case ErrOverwritten:
@@ -1255,9 +1266,13 @@ func (r *Ring) drain() (drained bool) {
 			if st&heldBit == 0 || st&ownerMask != r.owner {
 				break
 			}
-			if r.gate.Load() == gateDamaged && wait.tries > 40 || !wait.pause(time.Second) {
-				// A publish that met damage left its claim, and will not be back.
-				return r.gate.Load() == gateDamaged
+			// A publish that met damage left its claim, and will not be back.
+			damaged, limit := r.gate.Load() == gateDamaged, time.Second
+			if damaged {
+				limit = 25 * time.Millisecond
+			}
+			if !wait.pause(limit) {
+				return damaged
 			}
 		}
 	}
@@ -1491,3 +1506,8 @@ func loadWords(p []byte, from unsafe.Pointer) {
 		copy(p[i:], tail[:])
 	}
 }
+
+// nativeWord and putNative carry words between shared memory and bytes, in the
+// machine's own order.
+func nativeWord(b []byte) uint64   { return binary.NativeEndian.Uint64(b) }
+func putNative(b []byte, w uint64) { binary.NativeEndian.PutUint64(b, w) }

@@ -95,7 +95,7 @@ func shmOpen(name string, write bool) (*shmFile, error) {
 				return nil, err
 			}
 		}
-		return nil, &contextError{"cannot open", err}
+		fallthrough
 	default:
 		return nil, &contextError{"cannot open", err}
 	}

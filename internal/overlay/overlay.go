@@ -66,9 +66,8 @@ var answers = map[string]string{
 var loops = map[string][]string{
 	"Ring.publish":    nil,
 	"Ring.claimSlow":  {"h", "held"},
-	"Ring.raiseHead":  nil,
+	"raise":           nil,
 	"Ring.release":    nil,
-	"Ring.Reset":      nil,
 	"Ring.newest":     nil,
 	"Ring.findNewest": {"saw"},
 	"Ring.readAt":     nil,
