@@ -1,6 +1,8 @@
-// Command orbit shows Orbit at work.
+// Command orbit shows what is in Orbit's shared memory, uses it from a shell,
+// and shows it at work.
 //
 //	go run ./cmd/orbit demo
+//	go run ./cmd/orbit -h
 package main
 
 import (
@@ -10,6 +12,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"orbit"
 )
 
 // A command is one subcommand. Each has a file of its own.
@@ -23,23 +27,30 @@ type command struct {
 	hidden bool // started by other commands, not by people
 }
 
-var commands = []*command{demoCommand, siblingCommand}
+var commands = []*command{
+	demoCommand,
+	siblingCommand,
+}
 
 const usageHead = `Orbit lets sibling processes on one host share recent facts through shared
-memory, without a server. This command shows it at work.
+memory, without a server. This command shows what is in it, uses it from a
+shell, and shows it at work.
 
 Usage: orbit <command> [flags] [arguments]
 
 `
 
 const usageTail = `
-"orbit <command> -h" says what a command does and what flags it has.
+"orbit <command> -h" says what a command does and what flags it has. Flags may
+stand before, between and after arguments; "--" ends them.
 
 Exit codes:
   0    done
   1    it failed; what failed is on standard error
   2    wrong usage
   3    this system has no shared memory that Orbit can use
+  4    what was asked for is not there, or is somebody else's: a fleet, a ring,
+       a key, a claim
   130  interrupted; everything it had started is stopped and cleared away
 `
 
@@ -49,10 +60,21 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitUnsupported = 3
+	exitNo          = 4
 	exitInterrupted = 130
 )
 
 var errInterrupted = errors.New("interrupted")
+
+// errNo is matched by errors that say no: nothing went wrong, but what was
+// asked for is not there. Those of the library that say so count as well.
+var errNo = errors.New("not there")
+
+// An exitError ends the command with an exit code of its own, in silence: it
+// has been said already, or is not this command's to say.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // usageError is a complaint about arguments.
 type usageError struct{ text string }
@@ -101,7 +123,7 @@ func (c *command) start(args []string) int {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	c.flags(flags)
-	err := flags.Parse(args)
+	operands, err := parse(flags, args)
 	switch {
 	case err == flag.ErrHelp:
 		c.help(flags, os.Stdout)
@@ -109,16 +131,32 @@ func (c *command) start(args []string) int {
 	case err != nil:
 		err = usagef("%v", err)
 	default:
-		err = c.run(flags.Args())
+		err = c.run(operands)
 	}
 	code := exitCode(err)
-	if err != nil {
+	var silent exitError
+	if err != nil && !errors.As(err, &silent) {
 		fmt.Fprintf(os.Stderr, "orbit %s: %s\n", c.name, strings.TrimPrefix(err.Error(), "orbit: "))
 	}
 	if code == exitUsage {
 		fmt.Fprintf(os.Stderr, "\"orbit %s -h\" says how it is used\n", c.name)
 	}
 	return code
+}
+
+// parse reads flags wherever they stand, before "--", and returns the other
+// arguments.
+func parse(flags *flag.FlagSet, args []string) (operands []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if ended := len(rest) < len(args) && args[len(args)-len(rest)-1] == "--"; ended || len(rest) == 0 {
+			return append(operands, rest...), nil
+		}
+		operands, args = append(operands, rest[0]), rest[1:]
+	}
 }
 
 func (c *command) help(flags *flag.FlagSet, w io.Writer) {
@@ -129,15 +167,20 @@ func (c *command) help(flags *flag.FlagSet, w io.Writer) {
 
 func exitCode(err error) int {
 	var wrong *usageError
+	var silent exitError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &silent):
+		return int(silent)
 	case errors.As(err, &wrong):
 		return exitUsage
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
 	case errors.Is(err, errors.ErrUnsupported):
 		return exitUnsupported
+	case errors.Is(err, errNo), errors.Is(err, orbit.ErrNotExist), errors.Is(err, orbit.ErrHeld):
+		return exitNo
 	}
 	return exitFailed
 }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"orbit"
+)
+
+func TestFlagsMayStandAnywhereBeforeTwoDashes(t *testing.T) {
+	for _, c := range []struct {
+		args, operands []string
+		topic          string
+		json           bool
+	}{
+		{nil, nil, "", false},
+		{[]string{"web"}, []string{"web"}, "", false},
+		{[]string{"-json", "web", "-topic", "a", "x"}, []string{"web", "x"}, "a", true},
+		{[]string{"web", "job", "--", "ls", "-json"}, []string{"web", "job", "ls", "-json"}, "", false},
+		{[]string{"-topic", "b", "--", "-json"}, []string{"-json"}, "b", false},
+		{[]string{"web", "-", "--"}, []string{"web", "-"}, "", false},
+		{[]string{"web", "--", "--", "-json"}, []string{"web", "--", "-json"}, "", false},
+	} {
+		flags := flag.NewFlagSet("", flag.ContinueOnError)
+		topic, json := flags.String("topic", "", ""), flags.Bool("json", false, "")
+		operands, err := parse(flags, c.args)
+		if err != nil || !slices.Equal(operands, c.operands) || *topic != c.topic || *json != c.json {
+			t.Errorf("%q: got %q, topic %q, json %v, %v; want %q, %q, %v", c.args, operands, *topic, *json, err, c.operands, c.topic, c.json)
+		}
+	}
+}
+
+func TestExitCodesTellWhatKindOfEnd(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{nil, 0},
+		{errors.New("no"), 1},
+		{usagef("no"), 2},
+		{fmt.Errorf("join: %w", errors.ErrUnsupported), 3},
+		{fmt.Errorf("key %q: %w", "k", errNo), 4},
+		{fmt.Errorf("join: %w", orbit.ErrNotExist), 4},
+		{&orbit.HeldError{}, 4},
+		{exitError(77), 77},
+		{errInterrupted, 130},
+	} {
+		if code := exitCode(c.err); code != c.code {
+			t.Errorf("%v: got exit code %d, want %d", c.err, code, c.code)
+		}
+	}
+}
+
+func TestTextForPeople(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{bytesText(0), "0 B"},
+		{bytesText(1023), "1023 B"},
+		{bytesText(1536), "1.5 KiB"},
+		{bytesText(2 << 20), "2 MiB"},
+		{bytesText(3 << 40), "3 TiB"},
+		{spanText(1500 * time.Nanosecond), "2µs"},
+		{spanText(1234 * time.Millisecond), "1.2s"},
+		{spanText(150 * time.Second), "2m30s"},
+		{spanText(3*time.Hour + 2*time.Minute), "3h2m"},
+		{spanText(50 * time.Hour), "2d2h"},
+		{bytesAsText([]byte("héllo")), "héllo"},
+		{bytesAsText([]byte("a\x1b[2J")), `"a\x1b[2J"`},
+		{bytesAsText([]byte{0xff, 0}), "0xff00"},
+		{bytesAsText(nil), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
+
+func TestKindsAreNumbersOrSubstrates(t *testing.T) {
+	for s, want := range map[string]uint8{"12": 12, "cache": 200, "events": 220, "heartbeat": 221, "contest": 222, "255": 255} {
+		if kind, err := parseKind(s); err != nil || kind != want {
+			t.Errorf("%q: got %d, %v, want %d", s, kind, err, want)
+		}
+	}
+	for _, s := range []string{"", "0", "256", "-1", "Cache"} {
+		if kind, err := parseKind(s); err == nil {
+			t.Errorf("%q: got kind %d, want an error", s, kind)
+		}
+	}
+}
