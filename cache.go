@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +113,7 @@ func (c *Cache) Prefix() string { return c.prefix }
 func (c *Cache) Ring() *Ring { return c.ring }
 
 func (c *Cache) place() string {
-	return "cache " + strconv.Quote(c.prefix) + " of fleet " + strconv.Quote(c.ring.fleet.name)
+	return "cache " + quote(c.prefix) + " of fleet " + quote(c.ring.fleet.name)
 }
 
 func (c *Cache) now() int64 {
@@ -192,7 +191,7 @@ func (c *Cache) refuse(key string, n int) error {
 	if len(key) > maxCacheText {
 		text += " and " + itoa(maxCacheText) + " for the key"
 	}
-	return within(c.place(), &contextError{text, ErrTooLarge})
+	return within(c.place(), problem(text, ErrTooLarge))
 }
 
 // publish writes one record and returns the counter of its frame.
@@ -265,7 +264,7 @@ func (c *Cache) Add(key string, value []byte, ttl time.Duration) (added bool, er
 			return won, err
 		}
 	}
-	return false, within(c.place(), &contextError{"too many writers to add beside", ErrBusy})
+	return false, within(c.place(), problem("too many writers to add beside", ErrBusy))
 }
 
 // settle finds out whether the key has a value, and up to which counter that
@@ -315,9 +314,9 @@ type CacheMeta struct {
 	// ring pushed out. It is 0 if no frame did. As long as it stays, so does
 	// the value: what a caller made of the value is good until then.
 	Epoch uint64
-	// Expiry is when the value expires or has expired, on the monotonic
-	// clock that it carries. It is zero if it never does.
-	Expiry time.Time
+	// Expiry is when the value expires or has expired, on the clock of the
+	// cache. It is 0 if it never does.
+	Expiry Stamp
 	// Evicted tells that a miss is one only because the ring pushed out a
 	// value that had not expired. A handle knows this of frames that were
 	// pushed out since it was opened, and remembers it for one lap of the
@@ -402,11 +401,7 @@ func (c *Cache) Stat(key string) (meta CacheMeta, err error) {
 }
 
 func (c *Cache) meta(a *cacheAnswer) CacheMeta {
-	m := CacheMeta{Hit: a.hit, Epoch: a.epoch, Evicted: a.evicted}
-	if a.expiry != 0 {
-		m.Expiry = time.Now().Add(time.Duration(a.expiry - c.now()))
-	}
-	return m
+	return CacheMeta{Hit: a.hit, Epoch: a.epoch, Expiry: Stamp(a.expiry), Evicted: a.evicted}
 }
 
 func (c *Cache) count(a *cacheAnswer, err error) {
@@ -566,7 +561,7 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 		moved = true
 	}
 	*a = cacheAnswer{}
-	return dst, within(c.place(), &contextError{"overwritten at every attempt", ErrBusy})
+	return dst, within(c.place(), problem("overwritten at every attempt", ErrBusy))
 }
 
 // answer asks the index for a key, and the ring for what the index points to.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,7 +198,7 @@ func OpenContest(f *Fleet) (*Contest, error) {
 		g.PayloadLimit = contestGeometry.PayloadLimit
 	}
 	if g.PayloadLimit < maxClaimEvent {
-		return nil, within(ringPlace(f.name, KindContest), &contextError{"payload limit " + itoa(g.PayloadLimit) + ", want at least " + itoa(maxClaimEvent), ErrGeometry})
+		return nil, within(ringPlace(f.name, KindContest), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(maxClaimEvent), ErrGeometry))
 	}
 	r, err := f.open(KindContest, g, shapeContest(g.Capacity).len*wordSize)
 	if err != nil {
@@ -210,7 +209,7 @@ func OpenContest(f *Fleet) (*Contest, error) {
 	if r.header.tableLen != shape.len*wordSize {
 		return nil, r.fail(ErrForeign, "a table of "+itoa(r.header.tableLen)+" bytes, want "+itoa(shape.len*wordSize))
 	}
-	c, err := f.keepOne(KindContest, func() closer { return newContest(r, shape) })
+	c, err := r.keepOne(func() closer { return newContest(r, shape) })
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +242,7 @@ type Holder struct {
 	Node  uint16
 	PID   int           // as the holder sees itself: another PID namespace has other numbers
 	Token uint64        // 0 while the claim is being made
-	Since time.Time     // when it was claimed
+	Since Stamp         // when it was claimed
 	Left  time.Duration // until the claim ends unless it is renewed; negative if that is over
 }
 
@@ -260,15 +259,15 @@ func (e *HeldError) Error() string {
 	if h.Left < 1<<62 {
 		left = " for another " + h.Left.String()
 	}
-	return within(ringPlace(e.Fleet, KindContest), &contextError{"subject " + itoa(int(h.Kind)) + " " + strconv.Quote(h.Label) +
-		" is held by " + strconv.Quote(h.Owner) + " of node " + itoa(int(h.Node)) + ", process " + itoa(h.PID) + left, ErrHeld}).Error()
+	return within(ringPlace(e.Fleet, KindContest), problem("subject "+itoa(int(h.Kind))+" "+quote(h.Label)+
+		" is held by "+quote(h.Owner)+" of node "+itoa(int(h.Node))+", process "+itoa(h.PID)+left, ErrHeld)).Error()
 }
 
 // Is tells whether target is [ErrHeld].
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
 // holder returns what the record says, for callers to keep.
-func (r *claimRecord) holder(now int64, wall time.Time) Holder {
+func (r *claimRecord) holder(now int64) Holder {
 	return Holder{
 		Kind:  r.kind,
 		Label: string(r.label()),
@@ -276,7 +275,7 @@ func (r *claimRecord) holder(now int64, wall time.Time) Holder {
 		Node:  r.node,
 		PID:   int(r.pid),
 		Token: r.token,
-		Since: wall.Add(time.Duration(r.since - now)),
+		Since: Stamp(r.since),
 		Left:  time.Duration(r.deadline - now),
 	}
 }
@@ -685,7 +684,7 @@ func (s *survey) ours(owner string) bool {
 }
 
 func (s *survey) yield() error {
-	return &HeldError{s.contest.fleet.name, s.holder(clockNow(), time.Now())}
+	return &HeldError{s.contest.fleet.name, s.holder(clockNow())}
 }
 
 // ---- Records ----
@@ -879,7 +878,7 @@ func (g *Guard) why() error {
 	if g.ended == context.Canceled {
 		how = " was released"
 	}
-	return g.contest.ring.fail(ErrLapsed, "guard of subject "+itoa(int(g.subject.kind))+" "+strconv.Quote(g.subject.label)+how)
+	return g.contest.ring.fail(ErrLapsed, "guard of subject "+itoa(int(g.subject.kind))+" "+quote(g.subject.label)+how)
 }
 
 // stands tells whether the guard holds its subject. The clock is read before
@@ -1102,7 +1101,7 @@ func (c *Contest) holderOf(s *subject) (h Holder, held bool, err error) {
 	for _, first := range c.buckets(s.hash) {
 		for i := first; i < first+bucketSize && !held; i++ {
 			if held = c.read(&v, i) && v.is(s) && c.holds(&v, now); held {
-				h = v.holder(now, time.Now())
+				h = v.holder(now)
 			}
 		}
 	}
@@ -1122,11 +1121,11 @@ func (c *Contest) holds(v *sighting, now int64) bool {
 // call for every holder.
 func (c *Contest) Holders() (list []Holder, err error) {
 	defer c.ring.catchFault(enterGuard(), &err)
-	now, wall := clockNow(), time.Now()
+	now := clockNow()
 	var v sighting
 	for i := range c.shape.entries {
 		if c.read(&v, i) && c.holds(&v, now) {
-			list = append(list, v.holder(now, wall))
+			list = append(list, v.holder(now))
 		}
 	}
 	if c.ring.gate.Load() != gateOpen {

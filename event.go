@@ -16,21 +16,6 @@ import (
 // or longer than [MaxTopic].
 var ErrTopic = errors.New("orbit: bad topic")
 
-// A Stamp is a moment on the clock that all processes of one boot share and
-// that nobody can step: nanoseconds of CLOCK_MONOTONIC, which stands still
-// while the machine sleeps. Stamps of one boot can be compared and subtracted.
-type Stamp int64
-
-// Now returns the present moment. It costs one reading of the clock.
-func Now() Stamp { return Stamp(clockNow()) }
-
-// Age returns how long ago the moment was.
-func (s Stamp) Age() time.Duration { return time.Duration(Now() - s) }
-
-// Time returns the moment on the wall clock as that is set now. It is off by
-// the time the machine slept since.
-func (s Stamp) Time() time.Time { return time.Now().Add(-s.Age()) }
-
 // eventGeometry is the default: 2 MiB and some, a few milliseconds at full
 // speed and minutes at the pace of most fleets.
 var eventGeometry = Geometry{Capacity: 4096, PayloadLimit: 512}
@@ -102,11 +87,11 @@ func (b *EventBus) refuse(topic string, payload []byte) error {
 	}
 	switch n := len(topic); {
 	case n == 0:
-		return within(r.place(), &contextError{"empty topic, want 1 to " + strconv.Itoa(MaxTopic) + " bytes", ErrTopic})
+		return within(r.place(), problem("empty topic, want 1 to "+itoa(MaxTopic)+" bytes", ErrTopic))
 	case n > MaxTopic:
-		return within(r.place(), &contextError{sizeError("topic", n, MaxTopic).Error()[len("orbit: "):], errors.Join(ErrTopic, ErrTooLarge)})
+		return within(r.place(), problem(sizeError("topic", n, MaxTopic).Error()[len("orbit: "):], errors.Join(ErrTopic, ErrTooLarge)))
 	}
-	what := "topic of " + strconv.Itoa(len(topic)) + " and payload of " + strconv.Itoa(len(payload)) + " bytes, event"
+	what := "topic of " + itoa(len(topic)) + " and payload of " + itoa(len(payload)) + " bytes, event"
 	return within(r.place(), sizeError(what, len(topic)+len(payload), r.limit))
 }
 

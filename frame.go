@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"strconv"
-	"time"
 	"unsafe"
 )
 
@@ -78,7 +77,7 @@ func DecodeFrame(b []byte) (f Frame, rest []byte, err error) {
 }
 
 func frameError(part string, found, want int) error {
-	return &contextError{"malformed frame: " + part + " of " + strconv.Itoa(found) + " bytes, want " + strconv.Itoa(want), ErrFrame}
+	return problem("malformed frame: "+part+" of "+itoa(found)+" bytes, want "+itoa(want), ErrFrame)
 }
 
 // A segment begins with one page of header. Words that change are alone on
@@ -158,7 +157,7 @@ func (h *segmentHeader) describe() string {
 	if h.tableLen == 0 {
 		return h.geometry().String()
 	}
-	return h.geometry().String() + " and a table of " + strconv.Itoa(h.tableLen) + " bytes"
+	return h.geometry().String() + " and a table of " + itoa(h.tableLen) + " bytes"
 }
 
 // encode writes the fixed part of the header into the first bytes of b.
@@ -181,13 +180,13 @@ func decodeHeader(b []byte, size int64) (h segmentHeader, err error) {
 	o := binary.NativeEndian
 	switch {
 	case len(b) < headerSize:
-		return h, foreign("too short: " + strconv.FormatInt(size, 10) + " bytes, a segment has at least " + strconv.Itoa(headerSize))
+		return h, foreign("too short: " + strconv.FormatInt(size, 10) + " bytes, a segment has at least " + itoa(headerSize))
 	case string(b[:8]) != segmentMagic:
-		return h, foreign("not an Orbit segment: it begins with " + strconv.QuoteToASCII(string(b[:8])))
+		return h, foreign("not an Orbit segment: it begins with " + quote(string(b[:8])))
 	case o.Uint32(b[8:]) != byteOrderMark:
 		return h, foreign("byte order mark 0x" + strconv.FormatUint(uint64(o.Uint32(b[8:])), 16) + ", want 0x1020304")
 	case o.Uint32(b[12:]) != FormatVersion:
-		return h, &contextError{"format version " + strconv.FormatUint(uint64(o.Uint32(b[12:])), 10) + ", want " + strconv.Itoa(FormatVersion), ErrVersion}
+		return h, problem("format version "+strconv.FormatUint(uint64(o.Uint32(b[12:])), 10)+", want "+itoa(FormatVersion), ErrVersion)
 	case o.Uint64(b[offChecksum:]) != checksum(b[:offChecksum]):
 		return h, foreign("header damaged: its checksum does not match")
 	}
@@ -206,7 +205,7 @@ func decodeHeader(b []byte, size int64) (h segmentHeader, err error) {
 		return h, foreign("header contradicts its own geometry")
 	}
 	if size != int64(h.size) {
-		return h, foreign("truncated or padded: " + strconv.FormatInt(size, 10) + " bytes, its header says " + strconv.Itoa(h.size))
+		return h, foreign("truncated or padded: " + strconv.FormatInt(size, 10) + " bytes, its header says " + itoa(h.size))
 	}
 	return h, nil
 }
@@ -490,7 +489,7 @@ func (c ClaimChange) String() string {
 	case Fell:
 		return "fell"
 	}
-	return "change " + strconv.Itoa(int(c))
+	return "change " + itoa(int(c))
 }
 
 // A ClaimEvent is a frame of the contest ring as [DecodeClaim] reads it: what
@@ -509,10 +508,10 @@ var ErrClaimEvent = errors.New("orbit: not a claim event")
 func DecodeClaim(f Frame) (ClaimEvent, error) {
 	var r claimRecord
 	if c := ClaimChange(f.Kind); !decodeClaimEvent(&r, f.Payload) || c < Claimed || c > Fell {
-		return ClaimEvent{}, &contextError{"not a claim event: " + c.String() + ", " + strconv.Itoa(len(f.Payload)) + " bytes", ErrClaimEvent}
+		return ClaimEvent{}, problem("not a claim event: "+c.String()+", "+itoa(len(f.Payload))+" bytes", ErrClaimEvent)
 	}
 	r.token = f.Version
-	return ClaimEvent{ClaimChange(f.Kind), r.holder(clockNow(), time.Now())}, nil
+	return ClaimEvent{ClaimChange(f.Kind), r.holder(clockNow())}, nil
 }
 
 // appendClaimEvent appends the payload of a frame about a claim.

@@ -2,7 +2,6 @@ package orbit
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -39,7 +38,7 @@ func Heartbeats(f *Fleet) (*Heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := f.keepOne(KindHeartbeat, func() closer {
+	h, err := r.keepOne(func() closer {
 		return &Heartbeat{fleet: f, ring: r, closed: make(chan struct{})}
 	})
 	if err != nil {
@@ -159,10 +158,13 @@ func (h *Heartbeat) SnapshotAt(now Stamp, maxAge time.Duration, expected ...uint
 	if r.gate.Load() != gateOpen {
 		return nil, r.gateError()
 	}
-	expected = slices.Sorted(slices.Values(expected))
+	var wanted [maxNodes / 64]uint64 // a bit for each expected node
+	for _, n := range expected {
+		wanted[n/64] |= 1 << (n % 64)
+	}
 	if len(expected) == 0 {
-		for n := range h.fleet.opts.Size {
-			expected = append(expected, uint16(n+1))
+		for n := 1; n <= h.fleet.opts.Size; n++ {
+			wanted[n/64] |= 1 << (n % 64)
 		}
 	}
 	defer r.catchFault(enterGuard(), &err)
@@ -170,7 +172,7 @@ func (h *Heartbeat) SnapshotAt(now Stamp, maxAge time.Duration, expected ...uint
 		node := uint16(n)
 		last := h.cell(node)
 		if last == 0 {
-			if _, ok := slices.BinarySearch(expected, node); ok {
+			if wanted[n/64]&(1<<(n%64)) != 0 {
 				all = append(all, Pulse{Node: node, State: Missing})
 			}
 			continue

@@ -64,6 +64,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 )
 
@@ -149,33 +150,62 @@ func (e *contextError) Error() string {
 	return "orbit: " + e.text
 }
 
-func foreign(text string) error { return &contextError{text, ErrForeign} }
+// problem is a [contextError], out of line as all that makes error texts.
+//
+//go:noinline
+func problem(text string, err error) error { return &contextError{text, err} }
+
+//go:noinline
+func foreign(text string) error { return problem(text, ErrForeign) }
 
 // within puts the place of an error in front of what it says.
 func within(place string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &contextError{place + ": " + strings.TrimPrefix(err.Error(), "orbit: "), err}
+	return problem(place+": "+strings.TrimPrefix(err.Error(), "orbit: "), err)
 }
 
 func sizeError(what string, found, limit int) error {
-	return &contextError{what + " of " + strconv.Itoa(found) + " bytes, limit " + strconv.Itoa(limit), ErrTooLarge}
+	return problem(what+" of "+itoa(found)+" bytes, limit "+itoa(limit), ErrTooLarge)
 }
 
+// itoa is strconv.Itoa out of line: error texts are many, and rarely made.
+//
+//go:noinline
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// quote puts s in quotes, with control characters and what is not UTF-8 in hex.
+// That of package strconv knows what Unicode can print, and has the size of it.
+//
+//go:noinline
+func quote(s string) string {
+	const digits = "0123456789abcdef"
+	text := utf8.ValidString(s)
+	b := append(make([]byte, 0, len(s)+2), '"')
+	for i := range len(s) {
+		if c := s[i]; c == '"' || c == '\\' {
+			b = append(b, '\\', c)
+		} else if c < ' ' || c == 0x7f || c > 0x7f && !text {
+			b = append(b, '\\', 'x', digits[c>>4], digits[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(append(b, '"'))
+}
 
 func (r *Ring) place() string { return ringPlace(r.fleet.name, r.header.kind) }
 
 func ringPlace(fleet string, kind uint8) string {
 	if kind == kindRoster {
-		return "fleet " + strconv.Quote(fleet)
+		return "fleet " + quote(fleet)
 	}
-	return "ring " + itoa(int(kind)) + " of fleet " + strconv.Quote(fleet)
+	return "ring " + itoa(int(kind)) + " of fleet " + quote(fleet)
 }
 
 func (r *Ring) fail(err error, text string) error {
-	return within(r.place(), &contextError{text, err})
+	return within(r.place(), problem(text, err))
 }
 
 // refuse says why a payload of n bytes cannot be published.
@@ -196,6 +226,21 @@ func (r *Ring) gateError() error {
 	}
 	return ErrClosed
 }
+
+// A Stamp is a moment on the clock that all processes of one boot share and
+// that nobody can step: nanoseconds of CLOCK_MONOTONIC, which stands still
+// while the machine sleeps. Stamps of one boot can be compared and subtracted.
+type Stamp int64
+
+// Now returns the present moment. It costs one reading of the clock.
+func Now() Stamp { return Stamp(clockNow()) }
+
+// Age returns how long ago the moment was.
+func (s Stamp) Age() time.Duration { return time.Duration(Now() - s) }
+
+// Time returns the moment on the wall clock as that is set now. It is off by
+// the time the machine slept since.
+func (s Stamp) Time() time.Time { return time.Now().Add(-s.Age()) }
 
 // Kinds of the rings that the substrates keep. User types declare kinds from 1
 // to 199; all others are reserved.
@@ -251,9 +296,7 @@ type Fleet struct {
 	roster   *roster // nil in a process-local fleet
 
 	mu     sync.Mutex
-	rings  map[uint8]*Ring
-	types  map[uint8]reflect.Type
-	kept   map[uint8]closer
+	rings  []*Ring // those opened so far
 	closed bool
 }
 
@@ -271,7 +314,7 @@ func Join(name string, opts Options) (*Fleet, error) {
 		return nil, err
 	}
 	if err := f.join(); err != nil {
-		return nil, within("fleet "+strconv.Quote(name), err)
+		return nil, within("fleet "+quote(name), err)
 	}
 	return f, nil
 }
@@ -297,7 +340,7 @@ func Observe(name string) (*Fleet, error) {
 	}
 	f.readOnly = true
 	if f.roster, err = openRoster(name, false); err != nil {
-		return nil, within("fleet "+strconv.Quote(name), err)
+		return nil, within("fleet "+quote(name), err)
 	}
 	return f, nil
 }
@@ -307,17 +350,17 @@ func newFleet(name string, opts Options) (*Fleet, error) {
 		return nil, err
 	}
 	if opts.Size < 1 || opts.Size > maxMembers {
-		return nil, &contextError{"fleet " + strconv.Quote(name) + ": expected size " + itoa(opts.Size) + ", want 1 to " + itoa(maxMembers), ErrSize}
+		return nil, problem("fleet "+quote(name)+": expected size "+itoa(opts.Size)+", want 1 to "+itoa(maxMembers), ErrSize)
 	}
 	for kind, g := range opts.Rings {
 		if kind == kindRoster {
-			return nil, &contextError{"options: kind 0 is reserved", ErrKind}
+			return nil, problem("options: kind 0 is reserved", ErrKind)
 		}
 		if !g.orDefault().valid(kind) {
 			return nil, within(ringPlace(name, kind), badGeometry(g))
 		}
 	}
-	return &Fleet{name: name, opts: opts, rings: map[uint8]*Ring{}, types: map[uint8]reflect.Type{}}, nil
+	return &Fleet{name: name, opts: opts}, nil
 }
 
 // checkName keeps fleet names to what is harmless in a file name.
@@ -329,10 +372,10 @@ func checkName(name string) error {
 		ok = letter || i > 0 && (c == '.' || c == '_' || c == '-')
 	}
 	if !ok {
-		return &contextError{"bad fleet name " + strconv.QuoteToASCII(name[:min(len(name), 80)]) + ": want 1 to 64 letters, digits, '.', '_', '-', with a letter or digit in front", ErrName}
+		return problem("bad fleet name "+quote(name[:min(len(name), 80)])+": want 1 to 64 letters, digits, '.', '_', '-', with a letter or digit in front", ErrName)
 	}
 	if n := len(segmentName(name, 255)); n > maxSegmentName {
-		return &contextError{"fleet name " + strconv.Quote(name) + " is " + itoa(n-maxSegmentName) + " bytes too long for this system", ErrName}
+		return problem("fleet name "+quote(name)+" is "+itoa(n-maxSegmentName)+" bytes too long for this system", ErrName)
 	}
 	return nil
 }
@@ -380,15 +423,17 @@ func (f *Fleet) Shared() bool { return f.roster != nil }
 // published stays. Closing again does nothing.
 func (f *Fleet) Close() error {
 	f.mu.Lock()
-	kept := f.kept
 	closing := !f.closed
 	f.closed = true
 	f.mu.Unlock()
 	if !closing {
 		return nil
 	}
-	for _, c := range kept {
-		c.close()
+	// Nothing is opened any more. Substrates may use the fleet to end.
+	for _, r := range f.rings {
+		if r.substrate != nil {
+			r.substrate.close()
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -413,20 +458,17 @@ func (f *Fleet) Close() error {
 // to link them.
 type closer interface{ close() }
 
-// keepOne returns the substrate of a kind, opened at the first call.
-func (f *Fleet) keepOne(kind uint8, open func() closer) (closer, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
+// keepOne returns the substrate on this ring, opened at the first call.
+func (r *Ring) keepOne(open func() closer) (closer, error) {
+	r.fleet.mu.Lock()
+	defer r.fleet.mu.Unlock()
+	if r.fleet.closed {
 		return nil, ErrClosed
 	}
-	if f.kept[kind] == nil {
-		if f.kept == nil {
-			f.kept = map[uint8]closer{}
-		}
-		f.kept[kind] = open()
+	if r.substrate == nil {
+		r.substrate = open()
 	}
-	return f.kept[kind], nil
+	return r.substrate, nil
 }
 
 // Ring returns the ring of a user kind, from 1 to 199, which begins to exist
@@ -436,7 +478,7 @@ func (f *Fleet) keepOne(kind uint8, open func() closer) (closer, error) {
 func (f *Fleet) Ring(kind uint8) (*Ring, error) {
 	if !f.readOnly {
 		if err := checkKind(kind); err != nil {
-			return nil, within("fleet "+strconv.Quote(f.name), err)
+			return nil, within("fleet "+quote(f.name), err)
 		}
 	}
 	return f.open(kind, f.geometry(kind, DefaultGeometry), 0)
@@ -452,13 +494,13 @@ func (f *Fleet) geometry(kind uint8, declared Geometry) Geometry {
 
 func checkKind(kind uint8) error {
 	if kind == kindRoster || kind >= firstKept {
-		return &contextError{"kind " + itoa(int(kind)) + " is reserved: want 1 to " + itoa(int(firstKept-1)), ErrKind}
+		return problem("kind "+itoa(int(kind))+" is reserved: want 1 to "+itoa(int(firstKept-1)), ErrKind)
 	}
 	return nil
 }
 
 func badGeometry(g Geometry) error {
-	return &contextError{"impossible geometry: " + g.String() + ", want a power of two up to 2^30 slots of at most " + itoa(MaxPayload) + " bytes", ErrGeometry}
+	return problem("impossible geometry: "+g.String()+", want a power of two up to 2^30 slots of at most "+itoa(MaxPayload)+" bytes", ErrGeometry)
 }
 
 // open returns the ring of a kind from the registry, or attaches to its
@@ -474,8 +516,9 @@ func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
 	}
 	want := layout(kind, g, tableLen)
 	want.created = clockNow()
-	r := f.rings[kind]
-	if r == nil {
+	r := f.opened(kind)
+	known := r != nil
+	if !known {
 		mem, h, err := f.attach(want)
 		if err != nil {
 			return nil, within(ringPlace(f.name, kind), err)
@@ -486,13 +529,26 @@ func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
 	if err := sameGeometry(r.header, want); err != nil && !f.readOnly {
 		return nil, within(r.place(), err)
 	}
-	f.rings[kind] = r
+	if !known {
+		f.rings = append(f.rings, r)
+	}
 	return r, nil
+}
+
+// opened returns the ring of a kind if this handle has it. The caller holds
+// the lock.
+func (f *Fleet) opened(kind uint8) *Ring {
+	for _, r := range f.rings {
+		if r.header.kind == kind {
+			return r
+		}
+	}
+	return nil
 }
 
 func sameGeometry(found, want segmentHeader) error {
 	if found.geometry() != want.geometry() || found.tableLen != want.tableLen {
-		return &contextError{"the fleet has " + found.describe() + ", this process wants " + want.describe(), ErrGeometry}
+		return problem("the fleet has "+found.describe()+", this process wants "+want.describe(), ErrGeometry)
 	}
 	return nil
 }
@@ -505,9 +561,7 @@ func (f *Fleet) attach(want segmentHeader) (block, segmentHeader, error) {
 		return mem, want, nil
 	}
 	want.instance = f.roster.header.instance
-	mem, h, file, err := openSegment(segmentName(f.name, want.kind), want, !f.readOnly, func(mem block) {
-		formatRing(mem, &want, 0)
-	})
+	mem, h, file, err := openSegment(segmentName(f.name, want.kind), &want, !f.readOnly)
 	if err != nil {
 		return block{}, h, err
 	}
@@ -521,11 +575,11 @@ func (f *Fleet) attach(want segmentHeader) (block, segmentHeader, error) {
 
 // openSegment attaches to a segment after full validation, or creates it if it
 // may. Many processes may try at once: one creates, the others attach.
-func openSegment(name string, want segmentHeader, write bool, fill func(block)) (mem block, h segmentHeader, file *shmFile, err error) {
+func openSegment(name string, want *segmentHeader, write bool) (mem block, h segmentHeader, file *shmFile, err error) {
 	for range maxAttempts {
 		file, err = shmOpen(name, write)
 		if err == ErrNotExist && write {
-			if err = shmCreate(name, &want, fill); err == nil || err == errExists {
+			if err = shmCreate(name, want); err == nil || err == errExists {
 				continue
 			}
 		}
@@ -537,7 +591,7 @@ func openSegment(name string, want segmentHeader, write bool, fill func(block)) 
 		}
 		return mem, h, file, err
 	}
-	return block{}, h, nil, &contextError{"removed as often as it was created", ErrBusy}
+	return block{}, h, nil, problem("removed as often as it was created", ErrBusy)
 }
 
 // attach validates an open segment on a private copy of its header, and maps
@@ -566,8 +620,8 @@ func (f *Fleet) Kinds() ([]uint8, error) {
 	var kinds []uint8
 	if f.roster == nil {
 		f.mu.Lock()
-		for k := range f.rings {
-			kinds = append(kinds, k)
+		for _, r := range f.rings {
+			kinds = append(kinds, r.header.kind)
 		}
 		f.mu.Unlock()
 	} else {
@@ -608,7 +662,7 @@ func Remove(name string) error {
 		return err
 	}
 	err := removeFleet(name)
-	return within("fleet "+strconv.Quote(name), err)
+	return within("fleet "+quote(name), err)
 }
 
 func removeFleet(name string) error {
@@ -638,7 +692,7 @@ func removeFleet(name string) error {
 			return err
 		}
 	}
-	return &contextError{"removed as often as it was created", ErrBusy}
+	return problem("removed as often as it was created", ErrBusy)
 }
 
 // remove deletes the segments of a fleet, if this is still its roster.
@@ -651,7 +705,7 @@ func (ro *roster) remove(name string) (again bool, err error) {
 		return false, err
 	}
 	if !ok {
-		return false, &contextError{"in use" + ro.someMember(), ErrInUse}
+		return false, problem("in use"+ro.someMember(), ErrInUse)
 	}
 	defer ro.file.unlockFleet(maxMembers, ro.mark)
 	if !ro.file.linked() {
@@ -827,7 +881,7 @@ func createRoster(fleet string) error {
 	h := layout(kindRoster, Geometry{}, rosterLen+nodeTableLen)
 	h.created = clockNow()
 	h.instance = newInstance()
-	return shmCreate(segmentName(fleet, kindRoster), &h, func(mem block) { formatRing(mem, &h, 0) })
+	return shmCreate(segmentName(fleet, kindRoster), &h)
 }
 
 // newInstance names an incarnation of a fleet. Two of them must differ, no more.
@@ -879,7 +933,7 @@ func (ro *roster) takeSeat() (int, error) {
 			}
 		}
 	}
-	return 0, &contextError{"full: " + itoa(maxMembers) + " live members", ErrFull}
+	return 0, problem("full: "+itoa(maxMembers)+" live members", ErrFull)
 }
 
 // takeNode locks the wanted node id, or any if none is wanted.
@@ -887,7 +941,7 @@ func (ro *roster) takeNode(want uint16, seat int) (uint16, error) {
 	if want != 0 {
 		ok, err := ro.file.lockNode(want, ro.nodeMark(want))
 		if err == nil && !ok {
-			err = &contextError{"node " + itoa(int(want)) + " is taken" + ro.holderOf(want), ErrNode}
+			err = problem("node "+itoa(int(want))+" is taken"+ro.holderOf(want), ErrNode)
 		}
 		return want, err
 	}
@@ -896,7 +950,7 @@ func (ro *roster) takeNode(want uint16, seat int) (uint16, error) {
 			return uint16(n), err
 		}
 	}
-	return 0, &contextError{"no free node id above " + itoa(seat), ErrNode}
+	return 0, problem("no free node id above "+itoa(seat), ErrNode)
 }
 
 func (ro *roster) holderOf(node uint16) string {
@@ -976,8 +1030,8 @@ func (ro *roster) vacate(i int, turn uint64) {
 // A Member is a process that holds a seat in the fleet.
 type Member struct {
 	Node  uint16
-	PID   int       // as the member sees itself: another PID namespace has other numbers
-	Since time.Time // when it joined
+	PID   int   // as the member sees itself: another PID namespace has other numbers
+	Since Stamp // when it joined
 }
 
 // Members returns who is in the fleet now, by seat. That a member is listed is
@@ -998,7 +1052,7 @@ func (f *Fleet) Members() ([]Member, error) {
 	return list, err
 }
 
-var localStart = time.Now()
+var localStart = Now()
 
 func (f *Fleet) listMembers(err *error) (list []Member) {
 	defer f.roster.catchFault(enterGuard(), err)
@@ -1024,11 +1078,10 @@ func (ro *roster) members(self *Fleet) iter.Seq[Member] {
 				}
 				continue
 			}
-			age := clockNow() - int64(atomic.LoadUint64(ro.seat(i, seatSince)))
 			if !yield(Member{
 				Node:  uint16(atomic.LoadUint64(ro.seat(i, seatNode))),
 				PID:   int(int32(atomic.LoadUint64(ro.seat(i, seatPID)))),
-				Since: time.Now().Add(-time.Duration(age)),
+				Since: Stamp(atomic.LoadUint64(ro.seat(i, seatSince))),
 			}) {
 				return
 			}
@@ -1121,7 +1174,7 @@ func damage(fleet string, h segmentHeader) error {
 	if h.kind == kindRoster {
 		text = "roster " + text
 	}
-	return within(ringPlace(fleet, h.kind), &contextError{text, ErrDamaged})
+	return within(ringPlace(fleet, h.kind), problem(text, ErrDamaged))
 }
 
 // ---- Types ----
@@ -1152,7 +1205,7 @@ func RingOf[T Typed](f *Fleet) (*Ring, error) {
 func typeOf[T Typed](f *Fleet) (t reflect.Type, kind uint8, g Geometry, err error) {
 	t = reflect.TypeFor[T]()
 	if k := t.Kind(); k == reflect.Interface || k == reflect.Pointer {
-		return t, 0, g, &contextError{"type " + t.String() + " is a " + k.String() + ": bind the value type", ErrType}
+		return t, 0, g, problem("type "+t.String()+" is a "+k.String()+": bind the value type", ErrType)
 	}
 	var zero T
 	kind = zero.OrbitKind()
@@ -1170,14 +1223,11 @@ func typeOf[T Typed](f *Fleet) (t reflect.Type, kind uint8, g Geometry, err erro
 
 // bind opens the ring of a type and writes the type's fingerprint into it, or
 // compares.
-func (f *Fleet) bind(t reflect.Type, kind uint8, g Geometry) (r *Ring, err error) {
-	f.mu.Lock()
-	bound := f.types[kind]
-	f.mu.Unlock()
-	if bound != nil && bound != t {
-		return nil, within(ringPlace(f.name, kind), &contextError{"bound to type " + bound.String() + ", not " + t.String(), ErrType})
+func (f *Fleet) bind(t reflect.Type, kind uint8, g Geometry) (*Ring, error) {
+	if bound := f.boundType(kind); bound != nil && bound != t {
+		return nil, within(ringPlace(f.name, kind), problem("bound to type "+bound.String()+", not "+t.String(), ErrType))
 	}
-	r, err = f.open(kind, g, 0)
+	r, err := f.open(kind, g, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -1185,9 +1235,19 @@ func (f *Fleet) bind(t reflect.Type, kind uint8, g Geometry) (r *Ring, err error
 		return nil, err
 	}
 	f.mu.Lock()
-	f.types[kind] = t
+	r.bound = t
 	f.mu.Unlock()
 	return r, nil
+}
+
+// boundType returns the type this handle bound to a kind, if any.
+func (f *Fleet) boundType(kind uint8) reflect.Type {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.opened(kind); r != nil {
+		return r.bound
+	}
+	return nil
 }
 
 func (r *Ring) bindType(t reflect.Type) (err error) {
@@ -1305,7 +1365,7 @@ func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error 
 	if path != "" {
 		what = "field " + strings.TrimPrefix(path, ".") + " is a " + t.Kind().String()
 	}
-	return &contextError{what + ", which holds a pointer: only values of fixed layout can be shared", ErrType}
+	return problem(what+", which holds a pointer: only values of fixed layout can be shared", ErrType)
 }
 
 func addSpan(pads *[]span, off, n uintptr) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"iter"
+	"reflect"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,7 +112,7 @@ func (g Geometry) valid(kind uint8) bool {
 }
 
 func (g Geometry) String() string {
-	return strconv.Itoa(g.Capacity) + " slots of " + strconv.Itoa(g.PayloadLimit) + " bytes"
+	return itoa(g.Capacity) + " slots of " + itoa(g.PayloadLimit) + " bytes"
 }
 
 // A Ring is a fixed-capacity circular log of frames with many writers and many
@@ -142,6 +142,10 @@ type Ring struct {
 	header  segmentHeader
 	kept    *kept
 	waiters hub
+
+	// Under the fleet's lock.
+	bound     reflect.Type // by [Bind] or [RingOf], if it was
+	substrate closer       // that stands on the ring, if one does
 }
 
 // The gate is open until the fleet closes or the segment proves damaged.
@@ -677,7 +681,7 @@ func (r *Ring) badLength(s unsafe.Pointer, st uint64, n int) error {
 	if atomic.LoadUint64((*uint64)(s)) != st {
 		return errChanged
 	}
-	return r.fail(ErrDamaged, "frame length "+strconv.Itoa(n)+", limit "+strconv.Itoa(r.limit))
+	return r.fail(ErrDamaged, "frame length "+itoa(n)+", limit "+itoa(r.limit))
 }
 
 // Read returns the frame named id, its payload appended to dst. It fails with
@@ -1323,12 +1327,13 @@ type kept struct {
 func keep(mem block, file *shmFile) *kept {
 	k := &kept{mem, file}
 	if mem.shared {
-		runtime.AddCleanup(k, kept.drop, *k)
+		last := *k
+		runtime.AddCleanup(k, (*kept).drop, &last)
 	}
 	return k
 }
 
-func (k kept) drop() {
+func (k *kept) drop() {
 	k.mem.unmap()
 	if k.file != nil {
 		k.file.close()

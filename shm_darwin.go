@@ -72,13 +72,13 @@ type shmFile struct {
 // shmCreate makes the segment name of h.size bytes. The name shows at once, so
 // fill writes private memory, and the magic, without which a segment is not
 // whole, is copied last. It returns errExists if the name is taken.
-func shmCreate(name string, h *segmentHeader, fill func(block)) (err error) {
+func shmCreate(name string, h *segmentHeader) (err error) {
 	fd, err := shmOpenCall(name, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL)
 	if err == syscall.EEXIST {
 		return errExists
 	}
 	if err != nil {
-		return &contextError{"cannot create in shared memory", err}
+		return problem("cannot create in shared memory", err)
 	}
 	f := shmFile{fd: fd}
 	defer f.close()
@@ -91,7 +91,7 @@ func shmCreate(name string, h *segmentHeader, fill func(block)) (err error) {
 		if err == syscall.ENOMEM {
 			err = errors.Join(ErrNoSpace, err)
 		}
-		return within("cannot allocate "+strconv.Itoa(h.size)+" bytes of shared memory", err)
+		return within("cannot allocate "+itoa(h.size)+" bytes of shared memory", err)
 	}
 	mem, err := f.mapSegment(h.size, true)
 	if err != nil {
@@ -99,7 +99,7 @@ func shmCreate(name string, h *segmentHeader, fill func(block)) (err error) {
 	}
 	defer mem.unmap()
 	draft := localBlock(h.size)
-	fill(draft)
+	formatRing(draft, h, 0)
 	copy(mem.mem[wordSize:], draft.mem[wordSize:])
 	atomic.StoreUint64(mem.word(0), *draft.word(0))
 	return nil
@@ -118,9 +118,9 @@ func shmOpen(name string, write bool) (*shmFile, error) {
 	case syscall.ENOENT:
 		return nil, ErrNotExist
 	case syscall.EACCES, syscall.EPERM:
-		return nil, &contextError{"permission denied: it belongs to another user or has another mode", errors.Join(ErrForeign, err)}
+		return nil, problem("permission denied: it belongs to another user or has another mode", errors.Join(ErrForeign, err))
 	default:
-		return nil, &contextError{"cannot open", err}
+		return nil, problem("cannot open", err)
 	}
 	f := &shmFile{fd: fd, name: name}
 	if err := f.check(); err != nil {
@@ -139,7 +139,7 @@ func (f *shmFile) check() error {
 	uid := syscall.Geteuid()
 	switch {
 	case int(st.Uid) != uid:
-		return foreign("owned by uid " + strconv.Itoa(int(st.Uid)) + ", want " + strconv.Itoa(uid))
+		return foreign("owned by uid " + itoa(int(st.Uid)) + ", want " + itoa(uid))
 	case st.Mode&0o7777 != 0o600:
 		return foreign("mode 0" + strconv.FormatUint(uint64(st.Mode&0o7777), 8) + ", want 0600")
 	}
@@ -161,7 +161,7 @@ func (f *shmFile) readHeader(b []byte) (int, error) {
 		}
 		if clockNow()-start > int64(halfMade) {
 			// Not there yet, for one who wants to remove the fleet.
-			return 0, &contextError{"segment " + f.name + " is half-made: its creator has not finished for 1 s; if it died, remove the fleet", errors.Join(ErrForeign, ErrNotExist)}
+			return 0, problem("segment "+f.name+" is half-made: its creator has not finished for 1 s; if it died, remove the fleet", errors.Join(ErrForeign, ErrNotExist))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	}
 	mem, err := syscall.Mmap(f.fd, 0, size, prot, syscall.MAP_SHARED)
 	if err != nil {
-		return block{}, &contextError{"cannot map " + strconv.Itoa(size) + " bytes", err}
+		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
 	return block{mem: mem, base: unsafe.Pointer(unsafe.SliceData(mem)), shared: true}, nil
 }
@@ -296,7 +296,7 @@ func shmSize(name string) (int64, bool) {
 }
 
 func shmList(string) ([]string, error) {
-	return nil, &contextError{"macOS cannot list shared memory", errors.ErrUnsupported}
+	return nil, problem("macOS cannot list shared memory", errors.ErrUnsupported)
 }
 
 // ---- Marks ----
@@ -344,7 +344,7 @@ var ownMark = sync.OnceValues(func() (uint64, error) {
 	return own, err
 })
 
-var errNoProcess error = &contextError{"the kernel does not tell when this process started", errors.ErrUnsupported}
+var errNoProcess error = problem("the kernel does not tell when this process started", errors.ErrUnsupported)
 
 // What kern.proc.pid answers: a struct kinfo_proc, of which these are used.
 const (

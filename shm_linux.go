@@ -35,16 +35,16 @@ type shmFile struct {
 	size int64
 }
 
-// shmCreate makes the segment name of h.size bytes, lets fill write it, and
-// only then links the name: it appears complete or not at all. It returns
-// errExists if the name is taken.
-func shmCreate(name string, h *segmentHeader, fill func(block)) error {
+// shmCreate makes the segment name, an empty ring as h says, and only then
+// links the name: it appears complete or not at all. It returns errExists if
+// the name is taken.
+func shmCreate(name string, h *segmentHeader) error {
 	fd, err := syscall.Open(shmDir, oTmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err == syscall.ENOSPC {
-		return &contextError{shmDir + " has no room for one more file", errors.Join(ErrNoSpace, err)}
+		return noRoom("one more file", err)
 	}
 	if err != nil {
-		return &contextError{"cannot create in " + shmDir, err}
+		return problem("cannot create in "+shmDir, err)
 	}
 	defer syscall.Close(fd)
 	// The umask may have taken bits away that siblings need.
@@ -52,27 +52,32 @@ func shmCreate(name string, h *segmentHeader, fill func(block)) error {
 		return err
 	}
 	// Without fallocate a full tmpfs shows only at the first touch, as SIGBUS.
-	if err := retryEINTR(func() error { return syscall.Fallocate(fd, 0, 0, int64(h.size)) }); err != nil {
-		if err == syscall.ENOSPC || err == syscall.EFBIG {
-			return &contextError{shmDir + " has no room for " + strconv.Itoa(h.size) + " bytes", errors.Join(ErrNoSpace, err)}
-		}
-		return &contextError{"cannot allocate " + strconv.Itoa(h.size) + " bytes in " + shmDir, err}
+	err = retryEINTR(func() error { return syscall.Fallocate(fd, 0, 0, int64(h.size)) })
+	if err == syscall.ENOSPC || err == syscall.EFBIG {
+		return noRoom(itoa(h.size)+" bytes", err)
+	}
+	if err != nil {
+		return problem("cannot allocate "+itoa(h.size)+" bytes in "+shmDir, err)
 	}
 	f := shmFile{fd, int64(h.size)}
 	b, err := f.mapSegment(h.size, true)
 	if err != nil {
 		return err
 	}
-	fill(b)
+	formatRing(b, h, 0)
 	b.unmap()
 	err = linkFile(fd, shmPath(name))
 	if err == syscall.EEXIST {
 		return errExists
 	}
 	if err != nil {
-		return &contextError{"cannot name the segment (is /proc mounted?)", err}
+		return problem("cannot name the segment (is /proc mounted?)", err)
 	}
 	return nil
+}
+
+func noRoom(what string, err error) error {
+	return problem(shmDir+" has no room for "+what, errors.Join(ErrNoSpace, err))
 }
 
 // shmOpen opens the segment name after checking that it is a plain file that
@@ -97,7 +102,7 @@ func shmOpen(name string, write bool) (*shmFile, error) {
 		}
 		fallthrough
 	default:
-		return nil, &contextError{"cannot open", err}
+		return nil, problem("cannot open", err)
 	}
 	f := &shmFile{fd: fd}
 	if err := f.check(); err != nil {
@@ -124,7 +129,7 @@ func checkObject(st *syscall.Stat_t) error {
 	case st.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		return foreign(fileType(st.Mode) + ", want a plain file")
 	case int(st.Uid) != uid:
-		return foreign("owned by uid " + strconv.Itoa(int(st.Uid)) + ", want " + strconv.Itoa(uid))
+		return foreign("owned by uid " + itoa(int(st.Uid)) + ", want " + itoa(uid))
 	case st.Mode&0o7777 != 0o600:
 		return foreign("mode 0" + strconv.FormatUint(uint64(st.Mode&0o7777), 8) + ", want 0600")
 	}
@@ -170,7 +175,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	}
 	mem, err := syscall.Mmap(f.fd, 0, size, prot, mapPopulateFlags)
 	if err != nil {
-		return block{}, &contextError{"cannot map " + strconv.Itoa(size) + " bytes", err}
+		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
 	return block{mem: mem, base: unsafe.Pointer(unsafe.SliceData(mem)), shared: true}, nil
 }
@@ -244,7 +249,7 @@ func shmSize(name string) (int64, bool) {
 func shmList(prefix string) ([]string, error) {
 	fd, err := syscall.Open(shmDir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &contextError{"cannot list " + shmDir, err}
+		return nil, problem("cannot list "+shmDir, err)
 	}
 	defer syscall.Close(fd)
 	var names, all []string
@@ -255,7 +260,7 @@ func shmList(prefix string) ([]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &contextError{"cannot list " + shmDir, err}
+			return nil, problem("cannot list "+shmDir, err)
 		}
 		if n == 0 {
 			break

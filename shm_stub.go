@@ -17,15 +17,15 @@ const (
 )
 
 // errNoShared matches errors.ErrUnsupported.
-var errNoShared error = &contextError{"shared fleets need Linux or macOS; Local works everywhere", errors.ErrUnsupported}
+var errNoShared error = problem("shared fleets need Linux or macOS; Local works everywhere", errors.ErrUnsupported)
 
 type shmFile struct{ size int64 }
 
-func shmCreate(string, *segmentHeader, func(block)) error { return errNoShared }
-func shmOpen(string, bool) (*shmFile, error)              { return nil, errNoShared }
-func shmUnlink(string) error                              { return errNoShared }
-func shmList(string) ([]string, error)                    { return nil, errNoShared }
-func shmSize(string) (int64, bool)                        { return 0, false }
+func shmCreate(string, *segmentHeader) error { return errNoShared }
+func shmOpen(string, bool) (*shmFile, error) { return nil, errNoShared }
+func shmUnlink(string) error                 { return errNoShared }
+func shmList(string) ([]string, error)       { return nil, errNoShared }
+func shmSize(string) (int64, bool)           { return 0, false }
 
 // No shmFile is ever opened, so nothing calls these.
 

@@ -134,7 +134,7 @@ func (w *watch) readMembers(rows []*row) error {
 		r.member = false
 		for _, m := range members {
 			if m.PID == r.pid() {
-				r.member, r.node, r.since = true, m.Node, m.Since
+				r.member, r.node, r.since = true, m.Node, m.Since.Time()
 			}
 		}
 	}
