@@ -455,7 +455,7 @@ func FuzzAttachSegment(f *testing.F) {
 	f.Add(false, true, edit(4096, 4<<24|1<<2|2), []byte(nil)) // held by the joiner, which knows nothing of it
 	f.Add(false, false, []byte(nil), []byte("somebody's own"))
 	f.Add(true, true, []byte(nil), bytes.Repeat([]byte{0}, 8192))
-	sound := map[bool][]byte{false: kernelFuzzSegment(kernelFuzzKind, 4, 0, 5), true: kernelFuzzSegment(0, 0, 1024*64, 0)}
+	sound := map[bool][]byte{false: kernelFuzzSegment(kernelFuzzKind, 4, 0, 5), true: kernelFuzzSegment(0, 0, 1024*64+256*8, 0)}
 	name := fmt.Sprintf("fuzz.attach.%d", os.Getpid())
 	f.Fuzz(func(t *testing.T, inRoster, seal bool, edits, raw []byte) {
 		defer kernelFuzzWatch()()

@@ -72,9 +72,9 @@ func (h *Heartbeat) Beat() (err error) {
 }
 
 // Keep beats at once and then every interval, [DefaultBeat] if that is not
-// positive, until the context ends or the fleet closes, and returns why. Call
-// it in a goroutine of its own only if that says enough: it beats on while the
-// rest of the process hangs.
+// positive, until the context ends, the fleet closes, or its segment is removed
+// by hand, and returns why. Call it in a goroutine of its own only if that says
+// enough: it beats on while the rest of the process hangs.
 func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 	if interval <= 0 {
 		interval = DefaultBeat
@@ -83,6 +83,9 @@ func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 	defer tick.Stop()
 	for {
 		if err := h.Beat(); err != nil {
+			return err
+		}
+		if err := h.ring.named(); err != nil {
 			return err
 		}
 		select {

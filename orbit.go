@@ -100,7 +100,7 @@ var (
 	ErrVersion = errors.New("orbit: other format version")
 	// ErrNoSpace: shared memory is full.
 	ErrNoSpace = errors.New("orbit: no space in shared memory")
-	// ErrDamaged: a segment was truncated or overwritten while in use.
+	// ErrDamaged: a segment was truncated, overwritten or removed while in use.
 	ErrDamaged = errors.New("orbit: segment was damaged while in use")
 	// ErrTooLarge: something is longer than its limit.
 	ErrTooLarge = errors.New("orbit: too large")
@@ -259,7 +259,8 @@ const (
 	seatBits     = 10
 	turnBits     = ownerBits - seatBits
 	seatSize     = cacheLine
-	rosterLen    = maxMembers * seatSize
+	rosterLen    = maxMembers*seatSize + maxKinds*wordSize
+	maxKinds     = 1 << 8
 	maxNodes     = 1 << 16
 	maxFleetName = 64
 )
@@ -519,14 +520,13 @@ func (f *Fleet) open(kind uint8, g Geometry, tableLen int) (*Ring, error) {
 	r := f.opened(kind)
 	known := r != nil
 	if !known {
-		mem, h, err := f.attach(want)
+		s, err := f.attach(&want)
 		if err != nil {
 			return nil, within(ringPlace(f.name, kind), err)
 		}
-		r = newRing(f, mem, h)
-		r.kept = keep(mem, nil)
+		r = newRing(f, s)
 	}
-	if err := sameGeometry(r.header, want); err != nil && !f.readOnly {
+	if err := sameGeometry(&r.header, &want); err != nil && !f.readOnly {
 		return nil, within(r.place(), err)
 	}
 	if !known {
@@ -546,71 +546,87 @@ func (f *Fleet) opened(kind uint8) *Ring {
 	return nil
 }
 
-func sameGeometry(found, want segmentHeader) error {
+func sameGeometry(found, want *segmentHeader) error {
 	if found.geometry() != want.geometry() || found.tableLen != want.tableLen {
 		return problem("the fleet has "+found.describe()+", this process wants "+want.describe(), ErrGeometry)
 	}
 	return nil
 }
 
-// attach returns the memory of a ring: this process's own, or the fleet's.
-func (f *Fleet) attach(want segmentHeader) (block, segmentHeader, error) {
+// attach returns the segment of a ring: this process's own, or the fleet's.
+func (f *Fleet) attach(want *segmentHeader) (*segment, error) {
 	if f.roster == nil {
-		mem := localBlock(want.size)
-		formatRing(mem, &want, 0)
-		return mem, want, nil
+		s := &segment{mem: localBlock(want.size), header: *want}
+		formatRing(s.mem, want, 0)
+		return s, nil
 	}
 	want.instance = f.roster.header.instance
-	mem, h, file, err := openSegment(segmentName(f.name, want.kind), &want, !f.readOnly)
+	s, err := f.attachShared(want)
+	for n := 1; err == errChanged && n < maxAttempts; n++ {
+		s, err = f.attachShared(want)
+	}
+	return s, err
+}
+
+func (f *Fleet) attachShared(want *segmentHeader) (*segment, error) {
+	s, err := openSegment(segmentName(f.name, want.kind), want, !f.readOnly)
 	if err != nil {
-		return block{}, h, err
+		return nil, err
 	}
-	file.close() // the mapping stays
-	if h.instance != want.instance {
-		mem.unmap()
-		return block{}, h, foreign("left over from another incarnation of the fleet; stop the fleet and remove it")
+	s.file.close() // the mapping stays
+	if s.header.instance != want.instance {
+		err = foreign("left over from another incarnation of the fleet; stop the fleet and remove it")
+	} else if !f.readOnly {
+		err = f.roster.adopt(f, &s.header)
 	}
-	return mem, h, nil
+	if err != nil {
+		s.mem.unmap()
+		return nil, err
+	}
+	s.keep()
+	return s, nil
 }
 
 // openSegment attaches to a segment after full validation, or creates it if it
 // may. Many processes may try at once: one creates, the others attach.
-func openSegment(name string, want *segmentHeader, write bool) (mem block, h segmentHeader, file *shmFile, err error) {
+func openSegment(name string, want *segmentHeader, write bool) (*segment, error) {
 	for range maxAttempts {
-		file, err = shmOpen(name, write)
+		file, err := shmOpen(name, write)
 		if err == ErrNotExist && write {
 			if err = shmCreate(name, want); err == nil || err == errExists {
 				continue
 			}
 		}
 		if err != nil {
-			return block{}, h, nil, err
+			return nil, err
 		}
-		if mem, h, err = file.attach(want.kind, write); err != nil {
-			file.close()
-		}
-		return mem, h, file, err
+		return file.attach(want.kind, write)
 	}
-	return block{}, h, nil, problem("removed as often as it was created", ErrBusy)
+	return nil, problem("removed as often as it was created", ErrBusy)
 }
 
 // attach validates an open segment on a private copy of its header, and maps
 // it only then.
-func (f *shmFile) attach(kind uint8, write bool) (block, segmentHeader, error) {
+func (f *shmFile) attach(kind uint8, write bool) (s *segment, err error) {
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
 	var page [headerSize]byte
 	n, err := f.readHeader(page[:])
 	if err != nil {
-		return block{}, segmentHeader{}, within("cannot read the header", err)
+		return nil, within("cannot read the header", err)
 	}
-	h, err := decodeHeader(page[:n], f.size)
-	if err != nil {
-		return block{}, h, err
+	s = &segment{file: f}
+	if s.header, err = decodeHeader(page[:n], f.size); err != nil {
+		return nil, err
 	}
-	if h.kind != kind {
-		return block{}, h, foreign("a segment of kind " + itoa(int(h.kind)) + " under the name of kind " + itoa(int(kind)))
+	if s.header.kind != kind {
+		return nil, foreign("a segment of kind " + itoa(int(s.header.kind)) + " under the name of kind " + itoa(int(kind)))
 	}
-	mem, err := f.mapSegment(h.size, write)
-	return mem, h, err
+	s.mem, err = f.mapSegment(s.header.size, write)
+	return s, err
 }
 
 // Kinds returns the kinds of the rings that exist in the fleet, in order. Of a
@@ -782,8 +798,9 @@ func removeSegment(name string) error {
 
 // ---- Members ----
 
-// A roster is the segment of kind 0: the seats of the fleet's members. A seat
-// is one cache line:
+// A roster is the segment of kind 0: the seats of the fleet's members, and for
+// each kind the time of creation of the segment that the members use. A seat is
+// one cache line:
 //
 //	state u64  turn << 1 | taken
 //	pid u64 | node u64 | since u64 | mark u64
@@ -797,7 +814,7 @@ type roster struct {
 	name   string // of the fleet
 	header segmentHeader
 	mem    block
-	kept   *kept
+	kept   *segment
 
 	mu   sync.RWMutex // held to write when the file is closed
 	file *shmFile
@@ -821,6 +838,10 @@ func (ro *roster) mark(i int) *uint64 {
 	return ro.seat(i, seatMark)
 }
 
+func (ro *roster) segmentInUse(kind uint8) *uint64 {
+	return ro.mem.word(ro.header.table + maxMembers*seatSize + int(kind)*wordSize)
+}
+
 // nodeMark is the mark of a node id, on systems that need one.
 func (ro *roster) nodeMark(n uint16) *uint64 {
 	if nodeTableLen == 0 {
@@ -835,18 +856,17 @@ func openRoster(name string, write bool) (*roster, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, h, err := file.attach(kindRoster, write)
-	if err == nil && h.tableLen != want.tableLen {
-		mem.unmap()
-		err = foreign("a roster of " + itoa(h.tableLen) + " bytes, want " + itoa(want.tableLen))
-	}
+	seg, err := file.attach(kindRoster, write)
 	if err != nil {
-		file.close()
 		return nil, err
 	}
-	ro := &roster{name: name, header: h, mem: mem, file: file}
-	ro.kept = keep(mem, file)
-	return ro, nil
+	if found := seg.header.tableLen; found != want.tableLen {
+		seg.mem.unmap()
+		file.close()
+		return nil, foreign("a roster of " + itoa(found) + " bytes, want " + itoa(want.tableLen))
+	}
+	seg.keep()
+	return &roster{name: name, header: seg.header, mem: seg.mem, file: file, kept: seg}, nil
 }
 
 // join opens or creates the roster and takes a seat in it.
@@ -918,6 +938,57 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	f.node = node
 	f.owner = uint64(i)<<turnBits | turn
 	return nil
+}
+
+// adopt makes a ring's segment the one that the members use, unless they use
+// another: a name can be removed by hand under a live fleet, and those who had
+// it would never meet those who make it anew. It returns errChanged if the
+// segment is itself the one removed.
+func (ro *roster) adopt(self *Fleet, h *segmentHeader) (err error) {
+	defer ro.catchFault(enterGuard(), &err)
+	word, created := ro.segmentInUse(h.kind), uint64(h.created)
+	for {
+		used := atomic.LoadUint64(word)
+		switch {
+		case used == created:
+			return nil
+		case used > created:
+			return errChanged
+		case used != 0 && ro.anyOlder(self, h.created):
+			return problem("its segment was removed by hand while the fleet lives: stop the members that still use it", ErrDamaged)
+		case atomic.CompareAndSwapUint64(word, used, created):
+			return nil
+		}
+	}
+}
+
+// anyOlder tells whether another member was there before a moment.
+func (ro *roster) anyOlder(self *Fleet, moment int64) bool {
+	for m := range ro.members(self) {
+		if int64(m.Since) < moment && m.Node != self.node {
+			return true
+		}
+	}
+	return false
+}
+
+// named tells whether a segment still has its name, as far as can be told:
+// without it, nobody who comes now will meet us there.
+func named(fleet string, h *segmentHeader) error {
+	file, err := shmOpen(segmentName(fleet, h.kind), false)
+	if err == nil {
+		var page [headerSize]byte
+		var n int
+		n, err = file.readHeader(page[:])
+		file.close()
+		found, e := decodeHeader(page[:n], int64(h.size))
+		if err != nil || e == nil && found == *h {
+			return nil
+		}
+	} else if err != ErrNotExist && !errors.Is(err, ErrForeign) {
+		return nil
+	}
+	return within(ringPlace(fleet, h.kind), problem("its segment was removed while in use: who joins now does not meet this process", ErrDamaged))
 }
 
 // takeSeat locks a free seat: one that was given up if there is any, otherwise
@@ -1036,7 +1107,9 @@ type Member struct {
 
 // Members returns who is in the fleet now, by seat. That a member is listed is
 // the kernel's word: its handle is open in a living process, which may be
-// stopped or hang all the same. It costs a system call per member.
+// stopped or hang all the same. It costs a system call per member. It fails
+// with [ErrDamaged] if the fleet was removed by hand, and this process left in
+// the one that was.
 func (f *Fleet) Members() ([]Member, error) {
 	f.mu.Lock()
 	closed := f.closed
@@ -1047,7 +1120,10 @@ func (f *Fleet) Members() ([]Member, error) {
 	if f.roster == nil {
 		return []Member{{Node: f.node, PID: processID(), Since: localStart}}, nil
 	}
-	var err error
+	err := named(f.name, &f.roster.header)
+	if err != nil {
+		return nil, err
+	}
 	list := f.listMembers(&err)
 	return list, err
 }

@@ -140,7 +140,7 @@ type Ring struct {
 
 	fleet   *Fleet
 	header  segmentHeader
-	kept    *kept
+	kept    *segment
 	waiters hub
 
 	// Under the fleet's lock.
@@ -155,7 +155,8 @@ const (
 	gateDamaged
 )
 
-func newRing(f *Fleet, mem block, h segmentHeader) *Ring {
+func newRing(f *Fleet, s *segment) *Ring {
+	mem, h := s.mem, &s.header
 	r := &Ring{
 		mem:      mem,
 		head:     mem.word(offHead),
@@ -170,7 +171,8 @@ func newRing(f *Fleet, mem block, h segmentHeader) *Ring {
 		stamp:    uint64(f.node) << 48,
 		unsafely: !mem.shared || f.opts.NoFaultGuard,
 		fleet:    f,
-		header:   h,
+		header:   *h,
+		kept:     s,
 	}
 	if f.readOnly {
 		r.room = -1
@@ -1032,8 +1034,9 @@ func (c *Cursor) graceLeft() time.Duration {
 }
 
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
-// error. It returns the context's error if that ends first, and [ErrClosed]
-// if the fleet is closed. Many goroutines can wait on a ring: in a shared
+// error. It returns the context's error if that ends first, [ErrClosed] if the
+// fleet is closed, and [ErrDamaged], a second or two later, if the segment was
+// removed by hand, so that nobody who joins now can be met there. Many goroutines can wait on a ring: in a shared
 // fleet they cost one thread of the process between them, on Linux asleep in
 // the kernel. On other systems, and for observers, the ring is looked at some
 // hundred times a second.
@@ -1138,6 +1141,8 @@ type hub struct {
 	sleeping bool   // whether the goroutine of sleep runs
 	seen     uint32 // the wake word's sequence at the last broadcast
 	head     uint64 // the head at the last broadcast
+	looked   int64  // when it was last seen that the segment has its name
+	gone     error  // why nobody should wait any more
 }
 
 // maxSleep bounds every sleep in the kernel: a publisher may be killed between
@@ -1154,12 +1159,15 @@ func (h *hub) arm() (woken <-chan struct{}, err error) {
 	if r.gate.Load() != gateOpen {
 		return nil, r.gateError()
 	}
+	if h.gone != nil {
+		return nil, h.gone
+	}
 	if h.woken == nil {
 		h.woken = make(chan struct{})
 	}
 	w := h.setWaiting()
 	if r.mem.shared && !h.sleeping {
-		h.sleeping, h.seen, h.head = true, w&^1, atomic.LoadUint64(r.head)
+		h.sleeping, h.seen, h.head, h.looked = true, w&^1, atomic.LoadUint64(r.head), clockNow()
 		go h.sleep()
 	}
 	h.waiting++
@@ -1201,6 +1209,9 @@ func (h *hub) sleep() {
 	idle := false
 	for {
 		changed, err := h.sleepOnce(idle)
+		if err == nil {
+			err = h.named()
+		}
 		if changed || err != nil {
 			h.broadcast()
 			// Let the woken take this processor before it sleeps again.
@@ -1240,6 +1251,34 @@ func (h *hub) sleepOnce(idle bool) (changed bool, err error) {
 		return true, r.gateError()
 	}
 	return changed, nil
+}
+
+// named tells, once a second, whether those who wait can still be met: a name
+// can be removed by hand, and then no frame may ever come.
+func (h *hub) named() error {
+	now := clockNow()
+	if now-h.looked < int64(time.Second) {
+		return nil
+	}
+	h.looked = now
+	err := h.ring.named()
+	if err != nil {
+		h.mu.Lock()
+		h.gone = err
+		h.mu.Unlock()
+	}
+	return err
+}
+
+// named tells whether siblings who join now come to this ring.
+func (r *Ring) named() error {
+	if !r.mem.shared {
+		return nil
+	}
+	if err := named(r.fleet.name, &r.fleet.roster.header); err != nil {
+		return err
+	}
+	return named(r.fleet.name, &r.header)
 }
 
 // observerPoll is how often an observer, who may not set the bit that asks for
@@ -1316,28 +1355,24 @@ type block struct {
 	shared bool
 }
 
-// kept is the mapping and the open file behind a ring or a roster. Whoever
-// touches the memory keeps its ring or roster alive, and with it this, so when
-// this is collected nobody can touch the memory any more.
-type kept struct {
-	mem  block
-	file *shmFile
+// A segment is the memory of a ring or a roster with the validated copy of its
+// header. Whoever touches the memory keeps the ring or roster alive, and with
+// it this, so when this is collected nobody can touch the memory any more.
+type segment struct {
+	mem    block
+	header segmentHeader
+	file   *shmFile // of a roster it stays open
 }
 
-func keep(mem block, file *shmFile) *kept {
-	k := &kept{mem, file}
-	if mem.shared {
-		last := *k
-		runtime.AddCleanup(k, (*kept).drop, &last)
-	}
-	return k
+// keep gives shared memory and the file back when s is collected.
+func (s *segment) keep() {
+	last := *s
+	runtime.AddCleanup(s, (*segment).drop, &last)
 }
 
-func (k *kept) drop() {
-	k.mem.unmap()
-	if k.file != nil {
-		k.file.close()
-	}
+func (s *segment) drop() {
+	s.mem.unmap()
+	s.file.close()
 }
 
 // localBlock allocates zeroed memory, aligned as a mapping is for atomics.

@@ -41,7 +41,7 @@ type shmFile struct {
 func shmCreate(name string, h *segmentHeader) error {
 	fd, err := syscall.Open(shmDir, oTmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err == syscall.ENOSPC {
-		return noRoom("one more file", err)
+		return noRoom("one more file")
 	}
 	if err != nil {
 		return problem("cannot create in "+shmDir, err)
@@ -54,7 +54,7 @@ func shmCreate(name string, h *segmentHeader) error {
 	// Without fallocate a full tmpfs shows only at the first touch, as SIGBUS.
 	err = retryEINTR(func() error { return syscall.Fallocate(fd, 0, 0, int64(h.size)) })
 	if err == syscall.ENOSPC || err == syscall.EFBIG {
-		return noRoom(itoa(h.size)+" bytes", err)
+		return noRoom(itoa(h.size) + " bytes")
 	}
 	if err != nil {
 		return problem("cannot allocate "+itoa(h.size)+" bytes in "+shmDir, err)
@@ -76,9 +76,7 @@ func shmCreate(name string, h *segmentHeader) error {
 	return nil
 }
 
-func noRoom(what string, err error) error {
-	return problem(shmDir+" has no room for "+what, errors.Join(ErrNoSpace, err))
-}
+func noRoom(what string) error { return problem(shmDir+" has no room for "+what, ErrNoSpace) }
 
 // shmOpen opens the segment name after checking that it is a plain file that
 // only its owner, and the owner is us, can touch. It changes nothing.

@@ -3,8 +3,10 @@
 package fleettest
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	"orbit"
 	"orbit/internal/proc"
@@ -15,7 +17,8 @@ import (
 const kindReplaced = 110
 
 // TestRosterReplacedUnderALiveFleet: who joins later is in a fleet of its own,
-// and learns at the first ring that something is wrong.
+// and learns at the first ring that something is wrong; who was there learns it
+// from whatever looks beyond the ring.
 func TestRosterReplacedUnderALiveFleet(t *testing.T) {
 	name := proc.Fleet(t)
 	opts := one(kindReplaced, 8, 64)
@@ -32,10 +35,10 @@ func TestRosterReplacedUnderALiveFleet(t *testing.T) {
 	if m, err := late.Members(); err != nil || len(m) != 1 {
 		t.Errorf("the new fleet has members %+v, %v; want one", m, err)
 	}
-	// The old fleet goes on as if nothing had happened.
-	if m, err := old.Members(); err != nil || len(m) != 2 {
-		t.Errorf("the old fleet has members %+v, %v; want two", m, err)
-	}
+	_, err = old.Members()
+	mustBe(t, "Members of the old fleet", err, orbit.ErrDamaged, name, "removed while in use")
+	hearsOfRemoval(t, oldRing)
+	// Frames still go from one of the old members to another.
 	if f, err := mateRing.Read(before, nil); err != nil || verify(f) != nil {
 		t.Errorf("Read in the old fleet: %v", err)
 	}
@@ -58,8 +61,18 @@ func TestRosterReplacedUnderALiveFleet(t *testing.T) {
 	removeFleet(t, name)
 }
 
+// hearsOfRemoval waits for a frame of a ring whose name is gone.
+func hearsOfRemoval(t *testing.T, r *orbit.Ring) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c := r.Tail()
+	mustBe(t, "Wait", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
+	mustBe(t, "Wait once more", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
+}
+
 // TestRingReplacedUnderALiveFleet: who opens the ring later must not get
-// another ring than those who have it, without a word.
+// another ring than those who have it.
 func TestRingReplacedUnderALiveFleet(t *testing.T) {
 	name := proc.Fleet(t)
 	opts := one(kindReplaced, 8, 64)
@@ -69,21 +82,55 @@ func TestRingReplacedUnderALiveFleet(t *testing.T) {
 	if err := os.Remove(proc.Segment(name, kindReplaced)); err != nil {
 		t.Fatal(err)
 	}
-	if lateRing, err := late.Ring(kindReplaced); err == nil {
-		id := publish(t, lateRing, 2, 64)
-		if f, err := oldRing.Newest(nil); err == nil && f.ID == id {
-			t.Errorf("a frame of the new ring appears in the old one")
-		}
-		t.Logf("two rings of one fleet and kind: the old one's head is %d, the new one's %d, and nobody is told", oldRing.Head(), lateRing.Head())
-	} else {
-		mustBe(t, "Ring after it was unlinked", err, orbit.ErrForeign, name)
+	for range 2 {
+		_, err := late.Ring(kindReplaced)
+		mustBe(t, "Ring after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand", "stop the members")
 	}
+	hearsOfRemoval(t, oldRing)
 	id := publish(t, mateRing, 3, 64)
 	if f, err := oldRing.Newest(nil); err != nil || f.ID != id {
 		t.Errorf("Newest of those who had the ring before: %v, %v; want %v", f.ID, err, id)
 	}
-	for _, f := range []*orbit.Fleet{old, mate, late} {
-		f.Close()
+	// Once those who have the old ring are gone, who comes gets the new one.
+	old.Close()
+	mate.Close()
+	late.Close()
+	after, mateAfter := join(t, name, opts), join(t, name, opts)
+	id = publish(t, ring(t, after, kindReplaced), 4, 64)
+	if f, err := ring(t, mateAfter, kindReplaced).Newest(nil); err != nil || f.ID != id {
+		t.Errorf("Newest of the new ring: %v, %v; want %v", f.ID, err, id)
 	}
+	after.Close()
+	mateAfter.Close()
 	removeFleet(t, name)
 }
+
+// TestContestReplacedUnderALiveFleet: a table made anew would know nothing of
+// the guards that hold.
+func TestContestReplacedUnderALiveFleet(t *testing.T) {
+	name := proc.Fleet(t)
+	old, late := join(t, name, orbit.Options{Size: 2}), join(t, name, orbit.Options{Size: 2})
+	contest, err := orbit.OpenContest(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := orbit.Claim[heldType](contest, "x", "old", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(proc.Segment(name, int(orbit.KindContest))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = orbit.OpenContest(late)
+	mustBe(t, "OpenContest after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand")
+	if !guard.Valid() {
+		t.Error("the guard lapsed")
+	}
+	old.Close()
+	late.Close()
+	removeFleet(t, name)
+}
+
+type heldType struct{}
+
+func (heldType) OrbitKind() uint8 { return kindReplaced }

@@ -17,7 +17,7 @@ import (
 const (
 	pageSize       = 4096
 	slotHeader     = 24
-	rosterTable    = 1024 * 64
+	rosterTable    = 1024*64 + 256*8
 	offMark        = 8
 	offVersion     = 12
 	offSize        = 16

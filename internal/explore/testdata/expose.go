@@ -19,8 +19,8 @@ func ExposeRings(g Geometry, kind uint8, head uint64, n int) (rings []*Ring, mem
 		}
 		f.node = uint16(i + 1)
 		f.owner = uint64(i)<<turnBits | 1
-		r := newRing(f, mem, h)
-		f.rings[kind] = r
+		r := newRing(f, &segment{mem: mem, header: h})
+		f.rings = append(f.rings, r)
 		rings = append(rings, r)
 	}
 	return rings, wordsOf(mem)
