@@ -123,7 +123,7 @@ func cramped(args []string) error {
 		c.worked("Close", second.Close())
 	}
 	_, err = orbit.Join(name+"x", opts)
-	c.failed("Join without room for a roster", err, orbit.ErrNoSpace, name+"x", "/dev/shm", strconv.Itoa(pageSize+rosterTable))
+	c.failed("Join without room for a roster", err, orbit.ErrNoSpace, name+"x", "/dev/shm", strconv.Itoa(18*pageSize)) // of header and table, in whole pages
 	if left := segments(name + "x"); len(left) > 0 {
 		c.worked("a failed Join", fmt.Errorf("left %v", left))
 	}

@@ -17,7 +17,8 @@ import (
 const (
 	pageSize       = 4096
 	slotHeader     = 24
-	rosterTable    = 1024*64 + 256*8
+	rosterSeats    = 1024 * 64
+	rosterTable    = rosterSeats + 256*8
 	offMark        = 8
 	offVersion     = 12
 	offSize        = 16

@@ -143,7 +143,7 @@ func checkSeats(t *testing.T, name string, want int) {
 	t.Helper()
 	m := load(t, proc.Segment(name, 0))
 	taken := 0
-	for seat := pageSize; seat < pageSize+rosterTable; seat += 64 {
+	for seat := pageSize; seat < pageSize+rosterSeats; seat += 64 {
 		if m.word(seat)&1 != 0 {
 			taken++
 		}
