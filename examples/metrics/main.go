@@ -59,6 +59,9 @@ func main() {
 	}
 }
 
+// maxAge is how old a heartbeat may be before its process is stale.
+func maxAge() time.Duration { return 3 * *beat }
+
 // observe prints the page without being a member.
 func observe() error {
 	fleet, err := orbit.Observe(*fleetName)
@@ -66,7 +69,7 @@ func observe() error {
 		return err
 	}
 	defer fleet.Close()
-	page, err := openPage(fleet, 3**beat)
+	page, err := openPage(fleet, maxAge())
 	if err != nil {
 		return err
 	}
@@ -83,7 +86,7 @@ func serve() error {
 	}
 	defer orbit.Remove(*fleetName) // fails, as it should, while others are members
 	defer fleet.Close()
-	page, err := openPage(fleet, 3**beat)
+	page, err := openPage(fleet, maxAge())
 	if err != nil {
 		return err
 	}
