@@ -186,7 +186,7 @@ func TestPageSumsUpAllAndKeepsTheDead(t *testing.T) {
 	}
 }
 
-func TestHistogramIsCumulativeOverAllProcesses(t *testing.T) {
+func TestProcessesThatHadOneNodeAfterAnotherAreToldApart(t *testing.T) {
 	fleet, err := orbit.Local("histogram", orbit.Options{Size: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -207,11 +207,17 @@ func TestHistogramIsCumulativeOverAllProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := page.heart.Beat(); err != nil {
+		t.Fatal(err)
+	}
 	var text strings.Builder
 	if err := page.Write(&text); err != nil {
 		t.Fatal(err)
 	}
 	got := samples(t, text.String())
+	if older, newer := got[`web_stale{pid="0"}`], got[`web_stale{pid="1"}`]; older != 1 || newer != 0 {
+		t.Errorf("got web_stale %v of the older process and %v of the newer, want 1 and 0", older, newer)
+	}
 	for bound, want := range map[string]float64{"0.01": 1, "0.05": 2, "0.1": 2, "0.5": 3, "1": 4, "+Inf": 5} {
 		if name := fmt.Sprintf("fleet_request_seconds_bucket{le=%q}", bound); got[name] != want {
 			t.Errorf("got %s %v, want %v", name, got[name], want)

@@ -14,6 +14,7 @@ import (
 type Limiter struct {
 	limit  int
 	period time.Duration
+	clock  func() orbit.Stamp // [orbit.Now], except in tests
 	slots  *orbit.Cache
 	starts *orbit.Orbital[Start]
 
@@ -48,7 +49,7 @@ func NewLimiter(fleet *orbit.Fleet, limit int, period time.Duration) (*Limiter, 
 	if err != nil {
 		return nil, err
 	}
-	return &Limiter{limit: limit, period: period, slots: slots, starts: starts, window: -1}, nil
+	return &Limiter{limit: limit, period: period, clock: orbit.Now, slots: slots, starts: starts, window: -1}, nil
 }
 
 // Allow tells whether a request of the key is admitted, and in which window. A
@@ -73,7 +74,7 @@ func (l *Limiter) Allow(key string) (window int64, ok bool, err error) {
 
 // now returns the number of the present window. It is the same in all
 // processes: they share a clock that nobody can set.
-func (l *Limiter) now() int64 { return int64(orbit.Now()) / int64(l.period) }
+func (l *Limiter) now() int64 { return int64(l.clock()) / int64(l.period) }
 
 // enter begins a window, unless the limiter is in it already.
 func (l *Limiter) enter(window int64) error {

@@ -125,10 +125,11 @@ func join(t *testing.T, fleet string, limit int) (*Limiter, *orbit.Fleet) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	l, err := NewLimiter(f, limit, 1000*time.Hour)
+	l, err := NewLimiter(f, limit, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.clock = func() orbit.Stamp { return orbit.Stamp(7 * time.Second) }
 	return l, f
 }
 
@@ -142,6 +143,24 @@ func TestEachKeyHasTheLimitForItself(t *testing.T) {
 			if want := i < 3; ok != want || err != nil {
 				t.Errorf("request %d of %s: got %v, error %v, want %v", i+1, key, ok, err, want)
 			}
+		}
+	}
+}
+
+// The clock moves on between the look at it and the claim, as it does when the
+// process is stopped there.
+func TestSlotOfAPastWindowIsNotUsed(t *testing.T) {
+	l, _ := join(t, proc.Fleet(t), 1)
+	looks := 0
+	l.clock = func() orbit.Stamp {
+		if looks++; looks == 1 {
+			return orbit.Stamp(7 * time.Second)
+		}
+		return orbit.Stamp(60 * time.Second)
+	}
+	for _, want := range []bool{true, false} {
+		if window, ok, err := l.Allow("alice"); window != 60 || ok != want || err != nil {
+			t.Errorf("got window %d, %v, error %v, want window 60, %v", window, ok, err, want)
 		}
 	}
 }
