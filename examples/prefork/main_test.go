@@ -281,3 +281,28 @@ func TestSecondServerIsRefused(t *testing.T) {
 	}
 	s.until("the first server is well", func() bool { return s.healthy() != nil })
 }
+
+func TestNewWorkerBeginsWithTheNewestConfiguration(t *testing.T) {
+	fleet, err := orbit.Local("config", orbit.Options{Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fleet.Close()
+	for _, want := range []string{"Hello", "Moin", "Servus"} {
+		w, err := newWorker(fleet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want != "Hello" { // which is what they begin with if nobody said more
+			if _, err := w.bus.Publish(topicConfig, []byte(want)); err != nil {
+				t.Fatal(err)
+			}
+			if w, err = newWorker(fleet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := *w.greeting.Load(); got != want {
+			t.Errorf("got greeting %q, want %q", got, want)
+		}
+	}
+}
