@@ -240,7 +240,7 @@ func (c *Cache) putRecord(s unsafe.Pointer, settled uint64, key string) int {
 // in whatever process, exactly one is told that it added. It never waits: an
 // unfinished write in its way is made void, and whoever was at it, if it ever
 // goes on, writes again. An added value may be pushed out by the ring a few
-// frames earlier than one that was put.
+// frames earlier than one that was put; then the key can be added again.
 //
 // It fails as [Cache.Put] does, and with [ErrBusy] if others wrote so much
 // between its look at the key and its own frame, again and again, that nobody

@@ -775,9 +775,9 @@ type Guard struct {
 }
 
 // Token returns the fence token: larger than the token of every guard that
-// held the subject before, for as long as the fleet's segment lives. A
-// resource that refuses tokens smaller than the largest it has seen is safe
-// from holders that were stopped for too long.
+// held the subject before in this [Fleet.Incarnation]. A resource that refuses
+// tokens smaller than the largest it has seen is safe from holders that were
+// stopped for too long.
 func (g *Guard) Token() uint64 { return g.token }
 
 // Valid tells whether the guard holds its subject. True means that it did at a

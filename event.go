@@ -240,7 +240,7 @@ func (f Filter) selects(topic []byte) bool {
 // A Position is a place in a fleet's stream of events: see [EventBus.SubscribeAt].
 // It can be saved as its two numbers.
 type Position struct {
-	Fleet   uint64 // which incarnation of the fleet
+	Fleet   uint64 // which incarnation of the fleet: see [Fleet.Incarnation]
 	Counter uint64 // the counter of the next frame
 }
 

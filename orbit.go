@@ -294,6 +294,7 @@ type Fleet struct {
 	node     uint16
 	owner    uint64 // seat and turn: what names this member in state words
 	readOnly bool
+	instance uint64  // which incarnation of the fleet this is
 	roster   *roster // nil in a process-local fleet
 
 	mu     sync.Mutex
@@ -328,6 +329,7 @@ func Local(name string, opts Options) (*Fleet, error) {
 		return nil, err
 	}
 	f.node = max(opts.Node, 1)
+	f.instance = newInstance()
 	return f, nil
 }
 
@@ -343,6 +345,7 @@ func Observe(name string) (*Fleet, error) {
 	if f.roster, err = openRoster(name, false); err != nil {
 		return nil, within("fleet "+quote(name), err)
 	}
+	f.instance = f.roster.header.instance
 	return f, nil
 }
 
@@ -412,6 +415,12 @@ func (f *Fleet) Name() string { return f.name }
 // Node returns this member's node id: 1 to 65535, unique among live members.
 // It is 0 for an observer.
 func (f *Fleet) Node() uint16 { return f.node }
+
+// Incarnation tells this fleet from others that had its name and were removed:
+// a number, not 0, that all its members agree on. Whoever keeps fence tokens or
+// positions outside the fleet keeps it beside them: in a new incarnation both
+// begin anew.
+func (f *Fleet) Incarnation() uint64 { return f.instance }
 
 // Size returns the expected size the fleet was joined with.
 func (f *Fleet) Size() int { return f.opts.Size }
@@ -555,12 +564,12 @@ func sameGeometry(found, want *segmentHeader) error {
 
 // attach returns the segment of a ring: this process's own, or the fleet's.
 func (f *Fleet) attach(want *segmentHeader) (*segment, error) {
+	want.instance = f.instance
 	if f.roster == nil {
 		s := &segment{mem: localBlock(want.size), header: *want}
 		formatRing(s.mem, want, 0)
 		return s, nil
 	}
-	want.instance = f.roster.header.instance
 	s, err := f.attachShared(want)
 	for n := 1; err == errChanged && n < maxAttempts; n++ {
 		s, err = f.attachShared(want)
@@ -884,7 +893,7 @@ func (f *Fleet) join() (err error) {
 		}
 		err = ro.admit(f)
 		if err == nil {
-			f.roster = ro
+			f.roster, f.instance = ro, ro.header.instance
 			return nil
 		}
 		gone := !ro.file.linked()
@@ -1602,8 +1611,9 @@ func (o *Orbital[T]) at(counter uint64) (v T, id NetID64, err error) {
 	return
 }
 
-// LoadNode returns the newest value that a node stored and that is still held.
-// It costs time in proportion to how many values lie above it.
+// LoadNode returns the newest value that a node stored and that is still held:
+// one that stores seldom beside busy siblings is pushed out of the ring. It
+// costs time in proportion to how many values lie above it.
 func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
 	for id, v := range o.Recent() {
 		if id.Node() == node {

@@ -4612,6 +4612,38 @@ func TestSubscriberGoesOnFromASavedPosition(t *testing.T) {
 	wantErr(t, "another fleet's position", err, orbit.ErrNotExist)
 }
 
+func TestIncarnationTellsAFleetFromTheOneBefore(t *testing.T) {
+	name := fleetName(t)
+	first, sibling := join(t, name, orbit.Options{}), join(t, name, orbit.Options{})
+	observer, err := orbit.Observe(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer observer.Close()
+	n := first.Incarnation()
+	if n == 0 || sibling.Incarnation() != n || observer.Incarnation() != n {
+		t.Errorf("a fleet's incarnations are %x, %x and %x, want one that is not 0", n, sibling.Incarnation(), observer.Incarnation())
+	}
+	saved := events(t, first).SubscribeNow().Position()
+	if saved.Fleet != n {
+		t.Errorf("a position is of fleet %x, want %x", saved.Fleet, n)
+	}
+	first.Close()
+	sibling.Close()
+	if err := orbit.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	again := join(t, name, orbit.Options{})
+	if again.Incarnation() == n {
+		t.Errorf("the fleet removed and the one after it are both incarnation %x", n)
+	}
+	_, err = events(t, again).SubscribeAt(saved)
+	wantErr(t, "a position of the fleet removed", err, orbit.ErrNotExist)
+	if a, b := local(t, orbit.Options{}), local(t, orbit.Options{}); a.Incarnation() == b.Incarnation() {
+		t.Error("two local fleets are one incarnation")
+	}
+}
+
 func TestForeignFrameAmongEventsIsReported(t *testing.T) {
 	name := fleetName(t)
 	f := join(t, name, tinyBus)

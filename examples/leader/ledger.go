@@ -28,12 +28,7 @@ type Ledger struct {
 
 // openLedger opens the ledger of this incarnation of the fleet.
 func openLedger(dir string, fleet *orbit.Fleet) (*Ledger, error) {
-	bus, err := orbit.Events(fleet)
-	if err != nil {
-		return nil, err
-	}
-	incarnation := bus.SubscribeNow().Position().Fleet
-	dir = filepath.Join(dir, fmt.Sprintf("%s-%016x", fleet.Name(), incarnation))
+	dir = filepath.Join(dir, fmt.Sprintf("%s-%016x", fleet.Name(), fleet.Incarnation()))
 	return &Ledger{dir: dir, next: 1}, os.MkdirAll(dir, 0o700)
 }
 

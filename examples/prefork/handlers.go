@@ -79,7 +79,9 @@ type Health struct {
 // WorkerHealth tells of a member whether its process lives, which is the
 // kernel's word, and whether it works, which its heartbeat says.
 type WorkerHealth struct {
-	orbit.Member
+	Node  uint16
+	PID   int
+	Since time.Time
 	Fresh bool
 	Load  Load
 }
@@ -104,11 +106,11 @@ func (w *worker) health(out http.ResponseWriter, _ *http.Request) (err error) {
 			return err
 		}
 		// The last beat of a node may be that of the worker before.
-		works := last.Age() < 4*beat && last.Time().After(m.Since)
+		works := last.Age() < 4*beat && last > m.Since
 		if works {
 			fresh++
 		}
-		h.Workers = append(h.Workers, WorkerHealth{m, works, load})
+		h.Workers = append(h.Workers, WorkerHealth{m.Node, m.PID, m.Since.Time(), works, load})
 	}
 	out.Header().Set("Content-Type", "application/json")
 	if fresh < w.fleet.Size() {
