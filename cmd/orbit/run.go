@@ -60,17 +60,20 @@ command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment and
 holds nothing of the fleet.
 
 If the claim is lost, which is when this process was stopped for longer than the
-TTL or the fleet's memory was damaged, the command is ended: by SIGTERM, and
-after -kill-after by SIGKILL. If this process is killed with SIGKILL, the kernel
-kills the command with it, and the subject is free at once.
+TTL or the fleet's memory was damaged, the command is ended with all that it
+started: by SIGTERM, and after -kill-after by SIGKILL. If this process is killed
+with SIGKILL, the kernel kills the command with it, and the subject is free at
+once.
 
 Limits. A stopped process can do nothing, so a command runs on without its claim
 from the end of the TTL until this process goes on. What must not happen even
 then must be fenced: send ORBIT_TOKEN along, which grows with every holder, and
 refuse a token smaller than the largest one seen. Tokens begin anew if the fleet
-is removed. Only COMMAND itself is ended with this process, not what it started
-in turn: let a script "exec" its last command. The kernel does not do it for
-set-user-id programs, nor on other systems than Linux.
+is removed. What the kernel kills together with this process is COMMAND alone,
+not what it started in turn, and no set-user-id program: let a script "exec" its
+last command. What COMMAND left behind before the claim was lost, with no parent
+of its own, is not found. Other systems than Linux do neither: there nothing
+kills the command with this process, and only COMMAND itself is ended.
 
 Exit codes:
   that of the command, or 128 plus the signal that ended it
@@ -86,7 +89,7 @@ Exit codes:
 		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see (default the command's name)")
 		f.DurationVar(&runFlags.ttl, "ttl", 10*time.Second, "how long the claim stands if this process hangs or is stopped; it is renewed\nthree times as often")
 		runFlags.wait = -1
-		f.Func("wait", "how `long` to wait for the subject to be free (default as long as it takes)", setWait)
+		f.Func("wait", "wait no longer than this `duration` for the subject to be free (default as long as it takes)", setWait)
 		f.BoolFunc("nowait", "do not wait, as with -wait 0", func(string) error { return setWait("0") })
 		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's codes")
 		f.DurationVar(&runFlags.killAfter, "kill-after", 2*time.Second, "how long the command has between SIGTERM and SIGKILL if the claim is lost")
@@ -208,11 +211,13 @@ func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
 		close(ended)
 	}()
 	if err := keep(guard, cmd, signals, ended); err != nil {
+		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", plain(err)))
 		endCommand(cmd, ended)
-		return lost(err, cmd)
+		return exitError(exitLost)
 	}
 	if err := guard.Release(); err != nil {
-		return lost(err, cmd)
+		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, plain(err)))
+		return exitError(exitLost)
 	}
 	return endOf(cmd)
 }
@@ -251,22 +256,41 @@ func keep(guard *orbit.Guard, cmd *exec.Cmd, signals <-chan os.Signal, ended <-c
 	}
 }
 
-// endCommand ends the command, whether it wants to or not.
+// endCommand ends the command and what it started in turn, whether they want to
+// or not.
 func endCommand(cmd *exec.Cmd, ended <-chan struct{}) {
-	cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-ended:
-		return
-	case <-time.After(runFlags.killAfter):
+	adoptOrphans()
+	signalAll(cmd, syscall.SIGTERM)
+	late := time.After(runFlags.killAfter)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for force := false; ; {
+		select {
+		case <-late:
+			force = true
+		case <-look.C:
+		}
+		select {
+		case <-ended:
+			if len(descendants()) == 0 {
+				return
+			}
+		default:
+		}
+		if force {
+			signalAll(cmd, syscall.SIGKILL)
+		}
 	}
-	cmd.Process.Kill()
-	<-ended
 }
 
-// lost reports a command that ran without its claim at the end.
-func lost(why error, cmd *exec.Cmd) error {
-	complain(fmt.Errorf("the claim was lost while the command ran: %s; the command has ended: %v", plain(why), cmd.ProcessState))
-	return exitError(exitLost)
+func signalAll(cmd *exec.Cmd, s syscall.Signal) {
+	cmd.Process.Signal(s)
+	for _, pid := range descendants() {
+		if p, err := os.FindProcess(pid); err == nil && pid != cmd.Process.Pid {
+			p.Signal(s)
+			p.Release()
+		}
+	}
 }
 
 // endOf turns how the command ended into this one's exit code.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -30,21 +32,63 @@ func hasIt(cmd *exec.Cmd, s os.Signal) bool {
 		return false
 	}
 	group, err := syscall.Getpgid(cmd.Process.Pid)
-	return err == nil && group == syscall.Getpgrp() && group == foreground()
+	self, ok := readStat("/proc/self/stat")
+	return err == nil && ok && group == syscall.Getpgrp() && group == self.foreground
 }
 
-// foreground returns the process group that the terminal of this process, if it
-// has one, sends what is typed: the eighth field of its line in /proc.
-func foreground() int {
-	line, _ := os.ReadFile("/proc/self/stat")
-	// The second field is a name in brackets that may hold anything.
-	fields := bytes.Fields(line[bytes.LastIndexByte(line, ')')+1:])
-	if len(fields) < 6 {
-		return -1
+// adoptOrphans makes what the command left behind, when it ends, children of
+// this process.
+func adoptOrphans() {
+	const setChildSubreaper = 36
+	syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0)
+}
+
+// descendants returns the processes that this one started, and those that they
+// did, except for the dead.
+func descendants() (pids []int) {
+	all := map[int]stat{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range paths {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if s, ok := readStat(path); ok {
+			all[pid] = s
+		}
 	}
-	group, err := strconv.Atoi(string(fields[5]))
+	for pid, s := range all {
+		if s.state != 'Z' && descends(all, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// descends tells whether a process goes back to this one. What was read of one
+// process after the other need not be a tree, so the search has a limit.
+func descends(all map[int]stat, pid int) bool {
+	for range all {
+		pid = all[pid].parent
+		if pid == os.Getpid() {
+			return true
+		}
+	}
+	return false
+}
+
+// A stat is what /proc says of a process.
+type stat struct {
+	state      byte
+	parent     int
+	foreground int // the process group that its terminal sends what is typed
+}
+
+func readStat(path string) (s stat, ok bool) {
+	line, err := os.ReadFile(path)
 	if err != nil {
-		return -1
+		return s, false
 	}
-	return group
+	// The second field is a name in brackets that may hold anything.
+	var group, session, terminal int
+	_, err = fmt.Sscanf(string(line[bytes.LastIndexByte(line, ')')+1:]), " %c %d %d %d %d %d",
+		&s.state, &s.parent, &group, &session, &terminal, &s.foreground)
+	return s, err == nil
 }

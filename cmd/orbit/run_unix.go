@@ -18,3 +18,7 @@ func dieWithUs(*exec.Cmd) {}
 
 // hasIt tells whether the command got a signal by itself. Here nobody says.
 func hasIt(*exec.Cmd, os.Signal) bool { return false }
+
+// adoptOrphans and descendants are for systems that tell whose child is whose.
+func adoptOrphans()      {}
+func descendants() []int { return nil }
