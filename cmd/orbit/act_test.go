@@ -103,6 +103,7 @@ func beginCmd(t *testing.T, cmd *exec.Cmd) *running {
 	t.Helper()
 	c := &running{started: &started{Cmd: cmd, t: t}}
 	c.Stderr = &c.stderr
+	c.WaitDelay = 10 * time.Second // if a command survives that should not
 	if c.SysProcAttr == nil {
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	}
@@ -425,6 +426,26 @@ func TestWritersTakeRingsAsTheyAre(t *testing.T) {
 		if r, err := view.Ring(kind); err != nil || r.Geometry() != want {
 			t.Errorf("ring %d: got %v, %v, want %v", kind, r.Geometry(), err, want)
 		}
+	}
+}
+
+func TestWriterTakesTheRingThatASiblingMakesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	want := orbit.Geometry{Capacity: 8, PayloadLimit: 64}
+	f := joined(t, map[uint8]orbit.Geometry{orbit.KindCache: want})
+	// The rehearsal comes between the look at the fleet and the visit.
+	siblingIsFirst := func(*orbit.Fleet) error { _, err := orbit.OpenCache(f, ""); return err }
+	visits := 0
+	err := visit{f.Name(), orbit.KindCache, false, siblingIsFirst}.do(func(f *orbit.Fleet) error {
+		visits++
+		cache, err := orbit.OpenCache(f, "")
+		if err == nil && cache.Ring().Geometry() != want {
+			t.Errorf("got geometry %v, want %v", cache.Ring().Geometry(), want)
+		}
+		return err
+	})
+	if err != nil || visits != 2 {
+		t.Errorf("got %v after %d visits, want none after 2", err, visits)
 	}
 }
 
@@ -826,7 +847,7 @@ func TestRunSaysIfItsClaimWasLostBeforeTheCommandEnded(t *testing.T) {
 func TestRunEndsTheCommandIfTheContestIsDamaged(t *testing.T) {
 	t.Parallel()
 	fleet := ownFleet(t)
-	c := holding(t, fleet, "s", "-create", "-ttl", "300ms")
+	c := holding(t, fleet, "s", "-create", "-ttl", "6s")
 	if err := os.Truncate(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindContest, os.Geteuid()), 0); err != nil {
 		t.Fatal(err)
 	}
