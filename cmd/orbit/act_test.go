@@ -27,9 +27,9 @@ import (
 	"orbit"
 )
 
-// ownFleet returns the name of a fleet that is removed when the test ends, by
+// actFleet returns the name of a fleet that is removed when the test ends, by
 // when nobody may be in it any more.
-func ownFleet(t *testing.T) string {
+func actFleet(t *testing.T) string {
 	t.Helper()
 	fleet := demoFleet(t)
 	t.Cleanup(func() {
@@ -44,7 +44,7 @@ func ownFleet(t *testing.T) string {
 // joined returns a member of a fleet of the test's own, which begins with it.
 func joined(t *testing.T, rings map[uint8]orbit.Geometry) *orbit.Fleet {
 	t.Helper()
-	f, err := orbit.Join(ownFleet(t), orbit.Options{Size: 1, Rings: rings})
+	f, err := orbit.Join(actFleet(t), orbit.Options{Size: 1, Rings: rings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ var allBytes = func() string {
 
 func TestGetPrintsByteForByteWhatWasPut(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	orbitCmd(t, nil, "put", "-create", fleet, "first", "x").want(t, exitDone, "^$")
 	for name, value := range map[string]string{
 		"empty": "", "one byte": "\x00", "text": "héllo", "line": "line\n", "CRLF": "\r\n\r\n", "all bytes": allBytes,
@@ -193,9 +193,26 @@ func TestGetPrintsByteForByteWhatWasPut(t *testing.T) {
 	orbitCmd(t, nil, "get", fleet, "--", "-k").want(t, exitDone, "^-v$")
 }
 
+func TestGetAddsANewlineOnlyOnATerminal(t *testing.T) {
+	t.Parallel()
+	fleet := actFleet(t)
+	orbitCmd(t, nil, "put", "-create", fleet, "k", "v").want(t, exitDone, "")
+	master, slave := newTerminal(t)
+	cmd := exec.Command(program, "get", fleet, "k")
+	cmd.Stdout = slave
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	screen := make([]byte, 16)
+	if n, err := master.Read(screen); string(screen[:n]) != "v\r\n" {
+		t.Errorf("got %q, %v on the terminal, want the value and a new line", screen[:n], err)
+	}
+}
+
 func TestPrefixesAreKeySpaces(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	for _, prefix := range []string{"", "a", "ab"} {
 		orbitCmd(t, nil, "put", "-create", "-prefix", prefix, fleet, "k", "of "+prefix).want(t, exitDone, "")
 	}
@@ -242,7 +259,7 @@ func TestMissSaysWhy(t *testing.T) {
 
 func TestOfManyAddsOneWins(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	var adders []*started
 	for i := range 8 {
 		adders = append(adders, start(t, "put", "-create", "-add", fleet, "k", strconv.Itoa(i)))
@@ -279,7 +296,9 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 	orbitCmd(t, nil, "put", fleet, "of another prefix", "x").want(t, exitDone, "")
 
 	type listed struct {
-		Key, Prefix, Value any
+		Key, Prefix, Value string
+		KeyHex             string `json:"key_hex"`
+		ValueHex           string `json:"value_hex"`
 		Size               int
 		Expires            *float64 `json:"expires_in_seconds"`
 		Node               uint16
@@ -301,9 +320,8 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 		t.Errorf("got expiry %v and %v, want never and within an hour", got[0].Expires, e)
 	}
 	got[1].Expires = nil
-	base64 := func(s string) any { return map[string]any{"base64": s} }
 	want := []listed{
-		{Key: base64("bWluZf8="), Prefix: "p", Value: base64("/gA="), Size: 2, Node: f.Node(), Counter: 1},
+		{KeyHex: "6d696e65ff", Prefix: "p", ValueHex: "fe00", Size: 2, Node: f.Node(), Counter: 1},
 		{Key: "theirs", Prefix: "p", Value: "a\x1bb", Size: 3, Node: topNode, Counter: 3},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -520,7 +538,7 @@ func TestWritersLeaveSmallNodeIDsToOthers(t *testing.T) {
 
 func TestRunLetsOneCommandRunAtATime(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	dir := t.TempDir()
 	// The directory can be made by one at a time, the list is in order.
 	const script = `mkdir "$0/lock" || exit 99; echo $ORBIT_TOKEN >>"$0/tokens"; sleep 0.05; rmdir "$0/lock"`
@@ -658,7 +676,7 @@ func TestRunRenewsItsClaim(t *testing.T) {
 
 func TestRunExitsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -687,7 +705,7 @@ func TestRunExitsAsItsCommandDoes(t *testing.T) {
 
 func TestRunPassesSignalsOn(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	for _, s := range []struct {
 		name string
 		syscall.Signal
@@ -713,14 +731,14 @@ func TestRunPassesSignalsOn(t *testing.T) {
 func TestRunLeavesIgnoredSignalsIgnored(t *testing.T) {
 	t.Parallel()
 	c := beginCmd(t, exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "sh",
-		program, "run", "-create", ownFleet(t), "s", "--", "sh", "-c", `kill -HUP $$; echo alive`))
+		program, "run", "-create", actFleet(t), "s", "--", "sh", "-c", `kill -HUP $$; echo alive`))
 	if said := c.finish(exitDone); said != "alive\n" {
 		t.Errorf("got %q", said)
 	}
 }
 
-// terminal returns both ends of a new terminal.
-func terminal(t *testing.T) (master, slave *os.File) {
+// newTerminal returns both ends of a new terminal.
+func newTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -743,8 +761,8 @@ func terminal(t *testing.T) (master, slave *os.File) {
 
 func TestInterruptTypedAtTheTerminalReachesTheCommandOnce(t *testing.T) {
 	t.Parallel()
-	master, slave := terminal(t)
-	cmd := exec.Command(program, "run", "-create", ownFleet(t), "s", "--", "sh", "-c",
+	master, slave := newTerminal(t)
+	cmd := exec.Command(program, "run", "-create", actFleet(t), "s", "--", "sh", "-c",
 		`trap 'n=$((n+1)); echo interrupted' INT; trap 'echo counted $n; exit 0' USR1; echo ready; while :; do sleep 0.02; done`)
 	cmd.Stdin = slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -761,7 +779,7 @@ func TestInterruptTypedAtTheTerminalReachesTheCommandOnce(t *testing.T) {
 
 func TestCommandKnowsItsClaimAndHoldsNothingOfTheFleet(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	orbitCmd(t, nil, "run", "-create", fleet, "before", "--", "true").want(t, exitDone, "")
 	orbitCmd(t, nil, "run", fleet, "a label", "--", "sh", "-c", "env | grep ^ORBIT_ | sort").want(t, exitDone,
 		fmt.Sprintf("^ORBIT_FLEET=%s\nORBIT_SUBJECT=a label\nORBIT_TOKEN=2\n$", regexp.QuoteMeta(fleet)))
@@ -799,7 +817,7 @@ func lapse(t *testing.T, c *running, fleet string) {
 
 func TestRunThatLostItsClaimEndsTheCommand(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	c := begin(t, "run", "-create", "-ttl", "1s", "-kill-after", "1h", fleet, "s", "--", "sh", "-c",
 		`trap "echo terminated; exit 0" TERM; echo ready; while :; do sleep 0.02; done`)
 	c.until("ready")
@@ -815,7 +833,7 @@ func TestRunThatLostItsClaimEndsTheCommand(t *testing.T) {
 
 func TestRunThatLostItsClaimKillsAllThatTheCommandStarted(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	// Each of the three has standard output open, and ignores SIGTERM.
 	c := begin(t, "run", "-create", "-ttl", "1s", "-kill-after", "100ms", fleet, "s", "--", "sh", "-c",
 		`trap "" TERM; sh -c "setsid sleep 1000; :" & echo ready; sleep 1000; :`)
@@ -828,7 +846,7 @@ func TestRunThatLostItsClaimKillsAllThatTheCommandStarted(t *testing.T) {
 
 func TestRunSaysIfItsClaimWasLostBeforeTheCommandEnded(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	c := begin(t, "run", "-create", "-ttl", "1s", fleet, "s", "--", "sh", "-c", "echo $$; exec cat")
 	pid := c.until(`^\d+$`)
 	lapse(t, c, fleet)
@@ -846,7 +864,7 @@ func TestRunSaysIfItsClaimWasLostBeforeTheCommandEnded(t *testing.T) {
 
 func TestRunEndsTheCommandIfTheContestIsDamaged(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	c := holding(t, fleet, "s", "-create", "-ttl", "6s")
 	if err := os.Truncate(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindContest, os.Geteuid()), 0); err != nil {
 		t.Fatal(err)
@@ -859,7 +877,7 @@ func TestRunEndsTheCommandIfTheContestIsDamaged(t *testing.T) {
 
 func TestKilledRunTakesItsCommandAlongAndFreesTheSubject(t *testing.T) {
 	t.Parallel()
-	fleet := ownFleet(t)
+	fleet := actFleet(t)
 	c := begin(t, "run", "-create", "-ttl", "1h", fleet, "s", "--", "sh", "-c", "echo ready; exec sleep 1000")
 	c.until("ready")
 	c.Process.Kill()
@@ -891,7 +909,7 @@ func TestWhoListsHolders(t *testing.T) {
 			fmt.Sprintf(`(?m)^199 +s +me +65535 +%d +2 +\d{4}-.* (59m\d+s|1h0m0s)$`, c.Process.Pid),
 		},
 		list: {
-			fmt.Sprintf(`(?m)^\{"kind":8,"label":\{"base64":"bP8="\},"owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
+			fmt.Sprintf(`(?m)^\{"kind":8,"label":"0x6cff","owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
 			fmt.Sprintf(`(?m)^\{"kind":199,"label":"s","owner":"me","node":65535,"pid":%d,"token":2,"since":"[^"]+","left_seconds":3\d+(\.\d+)?\}$`, c.Process.Pid),
 		},
 	} {

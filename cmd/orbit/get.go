@@ -1,8 +1,7 @@
 package main
 
 import (
-	"encoding/base64"
-	"encoding/json"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -76,11 +75,8 @@ func runGet(args []string) error {
 	}
 	e := newEntry(cache, key, value, meta)
 	switch {
-	case getFlags.json && getFlags.meta:
-		e.Value = nil
-		return printJSON(e)
 	case getFlags.json:
-		return printJSON(e)
+		return printJSON(e.json(!getFlags.meta))
 	case getFlags.meta:
 		return e.print()
 	}
@@ -116,24 +112,29 @@ func whyMissing(meta orbit.CacheMeta, ring *orbit.Ring) string {
 	return "nothing was ever written about it"
 }
 
-// An entry is a key that has a value, with what is known about it.
+// An entry is a key that has a value, with what is known about it. Bytes that
+// are not UTF-8 are in the fields for hex.
 type entry struct {
-	Key     jsonBytes  `json:"key"`
-	Prefix  jsonBytes  `json:"prefix"`
-	Size    int        `json:"size"`
-	Expires *float64   `json:"expires_in_seconds"` // null: never
-	Node    uint16     `json:"node"`               // of the writer; 0 if it was overwritten meanwhile
-	Counter uint64     `json:"counter"`            // of its frame
-	Value   *jsonBytes `json:"value,omitempty"`
+	Key      *string  `json:"key,omitempty"`
+	KeyHex   *string  `json:"key_hex,omitempty"`
+	Prefix   string   `json:"prefix"`
+	Size     int      `json:"size"`
+	Expires  *float64 `json:"expires_in_seconds"` // null: never
+	Node     uint16   `json:"node"`               // of the writer; 0 if it was overwritten meanwhile
+	Counter  uint64   `json:"counter"`            // of its frame
+	Value    *string  `json:"value,omitempty"`
+	ValueHex *string  `json:"value_hex,omitempty"`
+
+	key, value []byte
 }
 
 func newEntry(cache *orbit.Cache, key string, value []byte, meta orbit.CacheMeta) entry {
 	e := entry{
-		Key:     jsonBytes(key),
-		Prefix:  jsonBytes(cache.Prefix()),
+		Prefix:  validText(cache.Prefix()),
 		Size:    len(value),
 		Counter: meta.Epoch,
-		Value:   (*jsonBytes)(&value),
+		key:     []byte(key),
+		value:   value,
 	}
 	if !meta.Expiry.IsZero() {
 		left := time.Until(meta.Expiry).Seconds()
@@ -170,14 +171,28 @@ func (e *entry) print() error {
 	return t.Flush()
 }
 
-// jsonBytes are bytes as JSON can have them: a string if they are UTF-8, or
-// else an object with their base64 form.
-type jsonBytes []byte
-
-// MarshalJSON chooses between the two.
-func (b jsonBytes) MarshalJSON() ([]byte, error) {
-	if utf8.Valid(b) {
-		return json.Marshal(string(b))
+// json returns the entry as JSON has it.
+func (e entry) json(withValue bool) entry {
+	e.Key, e.KeyHex = textOrHex(e.key)
+	if withValue {
+		e.Value, e.ValueHex = textOrHex(e.value)
 	}
-	return json.Marshal(map[string]string{"base64": base64.StdEncoding.EncodeToString(b)})
+	return e
+}
+
+func textOrHex(b []byte) (text, inHex *string) {
+	if utf8.Valid(b) {
+		s := string(b)
+		return &s, nil
+	}
+	s := hex.EncodeToString(b)
+	return nil, &s
+}
+
+// validText is text as it is, and the hex form of what is none.
+func validText(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return bytesAsText([]byte(s))
 }

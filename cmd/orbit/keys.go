@@ -19,12 +19,12 @@ var keysCommand = &command{
 	short: "list the keys that have a value in the cache",
 	long: `Lists the keys of one prefix that have a value in the cache of FLEET, in the
 order in which they were written: the size of the value, when it expires and the
-node that wrote it. Values written by this command are from nodes at 65535.
+node that wrote it. "orbit put" writes as node 65535, or the next below if taken.
 
 It observes: it joins nothing and changes nothing. Each line is true of a moment
 of its own; a key that lost its value meanwhile is left out.
 
-Bytes that are not text are shown in hex; in JSON they are {"base64": "..."}.
+Bytes that are not text are shown in hex; in JSON as key_hex and value_hex.
 `,
 	flags: func(f *flag.FlagSet) {
 		prefixFlag(f, &keysFlags.prefix)
@@ -77,10 +77,7 @@ func entriesOf(cache *orbit.Cache) (entries []entry, err error) {
 
 func printEntries(entries []entry) error {
 	for _, e := range entries {
-		if !keysFlags.values {
-			e.Value = nil
-		}
-		if err := printJSON(e); err != nil {
+		if err := printJSON(e.json(keysFlags.values)); err != nil {
 			return err
 		}
 	}
@@ -98,9 +95,9 @@ func tabulateEntries(entries []entry) error {
 	}
 	fmt.Fprintln(t)
 	for _, e := range entries {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s", bytesAsText(e.Key), bytesText(int64(e.Size)), e.expiry(), e.writer())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s", bytesAsText(e.key), bytesText(int64(e.Size)), e.expiry(), e.writer())
 		if keysFlags.values {
-			fmt.Fprintf(t, "\t%s", bytesAsText(*e.Value))
+			fmt.Fprintf(t, "\t%s", bytesAsText(e.value))
 		}
 		fmt.Fprintln(t)
 	}

@@ -53,7 +53,7 @@ func runPub(args []string) error {
 			return err
 		}
 	}
-	one := func(f *orbit.Fleet) error { return publish(f, topic, event) }
+	one := func(f *orbit.Fleet) error { return publishOne(f, topic, event) }
 	v := visit{args[0], orbit.KindEvents, pubFlags.create, one}
 	if pubFlags.lines {
 		return v.do(func(f *orbit.Fleet) error { return publishLines(f, topic, os.Stdin) })
@@ -61,7 +61,7 @@ func runPub(args []string) error {
 	return v.do(one)
 }
 
-func publish(f *orbit.Fleet, topic string, event []byte) error {
+func publishOne(f *orbit.Fleet, topic string, event []byte) error {
 	bus, err := orbit.Events(f)
 	if err != nil {
 		return err

@@ -211,12 +211,12 @@ func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
 		close(ended)
 	}()
 	if err := keep(guard, cmd, signals, ended); err != nil {
-		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", plain(err)))
+		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", bare(err)))
 		endCommand(cmd, ended)
 		return exitError(exitLost)
 	}
 	if err := guard.Release(); err != nil {
-		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, plain(err)))
+		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, bare(err)))
 		return exitError(exitLost)
 	}
 	return endOf(cmd)
@@ -315,8 +315,8 @@ func cannotStart(err error) error {
 
 // complain says what ends this command with an exit code of its own.
 func complain(err error) {
-	fmt.Fprintf(os.Stderr, "orbit run: %s\n", plain(err))
+	fmt.Fprintf(os.Stderr, "orbit run: %s\n", bare(err))
 }
 
-// plain is what an error says without whose it is.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }
+// bare is what an error says without whose it is.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }

@@ -66,14 +66,14 @@ func printHolders(holders []orbit.Holder) error {
 	for _, h := range holders {
 		err := printJSON(struct {
 			Kind  uint8     `json:"kind"`
-			Label jsonBytes `json:"label"`
-			Owner jsonBytes `json:"owner"`
+			Label string    `json:"label"`
+			Owner string    `json:"owner"`
 			Node  uint16    `json:"node"`
 			PID   int       `json:"pid"`
 			Token uint64    `json:"token"`
 			Since time.Time `json:"since"`
 			Left  *float64  `json:"left_seconds"` // null: until release or death
-		}{h.Kind, jsonBytes(h.Label), jsonBytes(h.Owner), h.Node, h.PID, h.Token, h.Since.Round(0), leftSeconds(h.Left)})
+		}{h.Kind, validText(h.Label), validText(h.Owner), h.Node, h.PID, h.Token, h.Since.Round(0), leftSeconds(h.Left)})
 		if err != nil {
 			return err
 		}
