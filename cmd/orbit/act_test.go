@@ -730,10 +730,13 @@ func TestRunPassesSignalsOn(t *testing.T) {
 
 func TestRunLeavesIgnoredSignalsIgnored(t *testing.T) {
 	t.Parallel()
-	c := beginCmd(t, exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "sh",
-		program, "run", "-create", actFleet(t), "s", "--", "sh", "-c", `kill -HUP $$; echo alive`))
-	if said := c.finish(exitDone); said != "alive\n" {
-		t.Errorf("got %q", said)
+	fleet := actFleet(t)
+	for _, ignored := range []string{"HUP", "HUP INT"} {
+		c := beginCmd(t, exec.Command("sh", "-c", `trap "" $0; exec "$@"`, ignored, program, "run", "-create", fleet, "s", "--",
+			"sh", "-c", `for s in $0; do kill -$s $$ $PPID; done; echo alive`, ignored))
+		if said := c.finish(exitDone); said != "alive\n" {
+			t.Errorf("%s ignored: got %q", ignored, said)
+		}
 	}
 }
 

@@ -197,8 +197,7 @@ func win(contest *orbit.Contest, label, owner string) (*orbit.Guard, error) {
 
 // runGuarded runs the command for as long as the guard holds.
 func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, heeded(passedOn)...)
+	signals := catch(passedOn)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	dieWithUs(cmd)
 	if err := cmd.Start(); err != nil {
@@ -222,15 +221,17 @@ func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
 	return endOf(cmd)
 }
 
-// heeded leaves out the signals that this process was started to ignore, as
-// nohup does: so shall the command.
-func heeded(signals []os.Signal) (heeded []os.Signal) {
+// catch has signals sent to a channel, except for those that this process was
+// started to ignore, as by nohup: so shall the command. Go tells that of SIGHUP
+// and SIGINT only.
+func catch(signals []os.Signal) <-chan os.Signal {
+	caught := make(chan os.Signal, 16)
 	for _, s := range signals {
 		if !signal.Ignored(s) {
-			heeded = append(heeded, s)
+			signal.Notify(caught, s)
 		}
 	}
-	return heeded
+	return caught
 }
 
 // keep renews the guard and passes signals on until the command has ended. Its
