@@ -30,6 +30,13 @@ type command struct {
 var commands = []*command{
 	demoCommand,
 	siblingCommand,
+	getCommand,
+	putCommand,
+	delCommand,
+	keysCommand,
+	pubCommand,
+	whoCommand,
+	runCommand,
 }
 
 const usageHead = `Orbit lets sibling processes on one host share recent facts through shared

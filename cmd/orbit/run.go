@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"orbit"
+)
+
+var runFlags struct {
+	kind, owner    string
+	ttl, killAfter time.Duration
+	wait           time.Duration // as long as it takes if negative
+	create         bool
+	busyExit       int
+}
+
+// Exit codes of run that are its own. The last two are what shells say.
+const (
+	exitLost      = 5
+	exitCannotRun = 126
+	exitNotFound  = 127
+	exitSignal    = 128 // plus the signal that ended the command
+)
+
+// shellKind is the kind of subjects claimed from a shell, far from the small
+// numbers that the types of programs declare.
+const shellKind = 199
+
+// minTTL is the shortest TTL that a busy machine lets anybody renew in time.
+const minTTL = 100 * time.Millisecond
+
+var runCommand = &command{
+	name:  "run",
+	args:  "[flags] FLEET SUBJECT -- COMMAND [ARGUMENT...]",
+	short: "run a command while nobody else of the fleet runs it",
+	long: `Claims SUBJECT in the contest of FLEET and runs COMMAND for as long as it holds
+the claim: of all that contend for a subject at most one runs. The claim is
+renewed while the command runs and released when it has ended. If SUBJECT is
+held it waits, unless -wait or -nowait say otherwise; there is no queue, and
+whoever claims first after a release has it.
+
+  orbit run -nowait -create web nightly -- backup /srv
+  orbit run -wait 1m -owner "$USER" web deploy -- make deploy
+
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the
+command; what the terminal sends to both of them anyway is not sent again. The
+command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment and
+holds nothing of the fleet.
+
+If the claim is lost, which is when this process was stopped for longer than the
+TTL or the fleet's memory was damaged, the command is ended with all that it
+started: by SIGTERM, and after -kill-after by SIGKILL. If this process is killed
+with SIGKILL, the kernel kills the command with it, and the subject is free at
+once.
+
+Limits. A stopped process can do nothing, so a command runs on without its claim
+from the end of the TTL until this process goes on. What must not happen even
+then must be fenced: send ORBIT_TOKEN along, which grows with every holder, and
+refuse a token smaller than the largest one seen. Tokens begin anew if the fleet
+is removed. What the kernel kills together with this process is COMMAND alone,
+not what it started in turn, and no set-user-id program: let a script "exec" its
+last command. What COMMAND left behind before the claim was lost, with no parent
+of its own, is not found. Other systems than Linux do neither: there nothing
+kills the command with this process, and only COMMAND itself is ended.
+
+Exit codes:
+  that of the command, or 128 plus the signal that ended it
+  1    it failed, and the command did not run
+  2    wrong usage
+  4    the subject is held (another code with -busy-exit), or there is no fleet
+  5    the claim was lost while the command ran, and the command was ended
+  126  COMMAND cannot be executed
+  127  COMMAND was not found
+`,
+	flags: func(f *flag.FlagSet) {
+		f.StringVar(&runFlags.kind, "kind", strconv.Itoa(shellKind), "the `kind` of the subject, from 1 to 199: that of a Go type to contend with\na program that claims by it")
+		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see (default the command's name)")
+		f.DurationVar(&runFlags.ttl, "ttl", 10*time.Second, "how long the claim stands if this process hangs or is stopped; it is renewed\nthree times as often")
+		runFlags.wait = -1
+		f.Func("wait", "wait no longer than this `duration` for the subject to be free (default as long as it takes)", setWait)
+		f.BoolFunc("nowait", "do not wait, as with -wait 0", func(string) error { return setWait("0") })
+		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's codes")
+		f.DurationVar(&runFlags.killAfter, "kill-after", 2*time.Second, "how long the command has between SIGTERM and SIGKILL if the claim is lost")
+		createFlag(f, &runFlags.create)
+	},
+	run: runRun,
+}
+
+func setWait(s string) (err error) {
+	runFlags.wait, err = time.ParseDuration(s)
+	if err == nil && runFlags.wait < 0 {
+		err = errors.New("want 0 or more")
+	}
+	return err
+}
+
+// A subject has whatever kind is wanted: the contest asks its type.
+type subject struct{}
+
+var subjectKind uint8 = shellKind
+
+func (subject) OrbitKind() uint8 { return subjectKind }
+
+func runRun(args []string) error {
+	if err := checkRun(args); err != nil {
+		return err
+	}
+	fleet, label := args[0], args[1]
+	cmd := exec.Command(args[2], args[3:]...)
+	if cmd.Err != nil {
+		return cannotStart(cmd.Err)
+	}
+	owner := runFlags.owner
+	if owner == "" {
+		owner = filepath.Base(args[2])
+		owner = strings.ToValidUTF8(owner[:min(len(owner), orbit.MaxOwner)], "")
+	}
+	v := visit{fleet, orbit.KindContest, runFlags.create, func(f *orbit.Fleet) error {
+		contest, err := orbit.OpenContest(f)
+		if err == nil {
+			_, err = orbit.Claim[subject](contest, label, owner, time.Hour)
+		}
+		return err
+	}}
+	err := v.do(func(f *orbit.Fleet) error {
+		contest, err := orbit.OpenContest(f)
+		if err != nil {
+			return err
+		}
+		guard, err := win(contest, label, owner)
+		if err != nil {
+			return err
+		}
+		cmd.Env = append(os.Environ(),
+			"ORBIT_FLEET="+fleet, "ORBIT_SUBJECT="+label, "ORBIT_TOKEN="+strconv.FormatUint(guard.Token(), 10))
+		return runGuarded(cmd, guard)
+	})
+	if errors.Is(err, orbit.ErrHeld) {
+		complain(err)
+		return exitError(runFlags.busyExit)
+	}
+	return err
+}
+
+func checkRun(args []string) (err error) {
+	if subjectKind, err = parseKind(runFlags.kind); err != nil || subjectKind > 199 {
+		return usagef("-kind %q: want 1 to 199", runFlags.kind)
+	}
+	switch {
+	case len(args) < 3:
+		return usagef("want FLEET, SUBJECT and COMMAND, found %q", args)
+	case runFlags.ttl < minTTL:
+		return usagef("-ttl %v: want at least %v", runFlags.ttl, minTTL)
+	case runFlags.killAfter < 0:
+		return usagef("-kill-after %v: want 0 or more", runFlags.killAfter)
+	case runFlags.busyExit < 0 || runFlags.busyExit > 255:
+		return usagef("-busy-exit %d: want 0 to 255", runFlags.busyExit)
+	}
+	return nil
+}
+
+// win claims the subject, and waits for it as long as the flags say. A signal
+// meanwhile ends this process, and with it the claim.
+func win(contest *orbit.Contest, label, owner string) (*orbit.Guard, error) {
+	ctx, cancel := context.Background(), func() {}
+	if wait := runFlags.wait; wait >= 0 {
+		ctx, cancel = context.WithTimeout(ctx, wait)
+	}
+	defer cancel()
+	for {
+		guard, err := orbit.Claim[subject](contest, label, owner, runFlags.ttl)
+		switch {
+		case errors.Is(err, orbit.ErrLapsed): // this process was stopped while it claimed
+		case !errors.Is(err, orbit.ErrHeld):
+			return guard, err
+		default:
+			if waitErr := orbit.WaitFree[subject](ctx, contest, label); ctx.Err() != nil {
+				return nil, err // who has it
+			} else if waitErr != nil {
+				return nil, waitErr
+			}
+		}
+	}
+}
+
+// runGuarded runs the command for as long as the guard holds.
+func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
+	signals := catch(passedOn)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	dieWithUs(cmd)
+	if err := cmd.Start(); err != nil {
+		guard.Release()
+		return cannotStart(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	if err := keep(guard, cmd, signals, ended); err != nil {
+		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", bare(err)))
+		endCommand(cmd, ended)
+		return exitError(exitLost)
+	}
+	if err := guard.Release(); err != nil {
+		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, bare(err)))
+		return exitError(exitLost)
+	}
+	return endOf(cmd)
+}
+
+// catch has signals sent to a channel, except for those that this process was
+// started to ignore, as by nohup: so shall the command. Go tells that of SIGHUP
+// and SIGINT only.
+func catch(signals []os.Signal) <-chan os.Signal {
+	caught := make(chan os.Signal, 16)
+	for _, s := range signals {
+		if !signal.Ignored(s) {
+			signal.Notify(caught, s)
+		}
+	}
+	return caught
+}
+
+// keep renews the guard and passes signals on until the command has ended. Its
+// error says why the guard does not hold any more.
+func keep(guard *orbit.Guard, cmd *exec.Cmd, signals <-chan os.Signal, ended <-chan struct{}) error {
+	renew := time.NewTicker(runFlags.ttl / 3)
+	defer renew.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case s := <-signals:
+			if !hasIt(cmd, s) {
+				cmd.Process.Signal(s)
+			}
+		case <-guard.Context().Done():
+			return context.Cause(guard.Context())
+		case <-renew.C:
+			if err := guard.Renew(runFlags.ttl); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// endCommand ends the command and what it started in turn, whether they want to
+// or not.
+func endCommand(cmd *exec.Cmd, ended <-chan struct{}) {
+	adoptOrphans()
+	signalAll(cmd, syscall.SIGTERM)
+	late := time.After(runFlags.killAfter)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for force := false; ; {
+		select {
+		case <-late:
+			force = true
+		case <-look.C:
+		}
+		select {
+		case <-ended:
+			if len(descendants()) == 0 {
+				return
+			}
+		default:
+		}
+		if force {
+			signalAll(cmd, syscall.SIGKILL)
+		}
+	}
+}
+
+func signalAll(cmd *exec.Cmd, s syscall.Signal) {
+	cmd.Process.Signal(s)
+	for _, pid := range descendants() {
+		if p, err := os.FindProcess(pid); err == nil && pid != cmd.Process.Pid {
+			p.Signal(s)
+			p.Release()
+		}
+	}
+}
+
+// endOf turns how the command ended into this one's exit code.
+func endOf(cmd *exec.Cmd) error {
+	code := cmd.ProcessState.ExitCode()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		code = exitSignal + int(status.Signal())
+	}
+	if code == 0 {
+		return nil
+	}
+	return exitError(code)
+}
+
+func cannotStart(err error) error {
+	complain(err)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return exitError(exitNotFound)
+	}
+	return exitError(exitCannotRun)
+}
+
+// complain says what ends this command with an exit code of its own.
+func complain(err error) {
+	fmt.Fprintf(os.Stderr, "orbit run: %s\n", bare(err))
+}
+
+// bare is what an error says without whose it is.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }
