@@ -279,6 +279,9 @@ type Options struct {
 	// Rings gives the geometry of rings by kind. It goes before what types
 	// declare. All siblings must agree.
 	Rings map[uint8]Geometry
+	// MustExist makes Join fail with ErrNotExist instead of making the fleet,
+	// for tools that look in.
+	MustExist bool
 	// NoFaultGuard gives up protection against one accident to save a few
 	// nanoseconds per operation: if another process truncates a segment in
 	// use, this process crashes instead of getting ErrDamaged.
@@ -307,8 +310,8 @@ type Fleet struct {
 // more than once.
 //
 // It fails with [ErrName], [ErrSize], [ErrNode] or [ErrFull]; with
-// [ErrForeign], [ErrVersion] or [ErrNoSpace] if shared memory is not as it
-// should be; and with an error that matches [errors.ErrUnsupported] where
+// [ErrNotExist] if the options ask for that; with [ErrForeign], [ErrVersion] or
+// [ErrNoSpace] if shared memory is not as it should be; and with an error that matches [errors.ErrUnsupported] where
 // there is none. It costs some ten system calls.
 func Join(name string, opts Options) (*Fleet, error) {
 	f, err := newFleet(name, opts)
@@ -883,7 +886,7 @@ func (f *Fleet) join() (err error) {
 	var wait backoff
 	for {
 		ro, err := openRoster(f.name, true)
-		if err == ErrNotExist {
+		if err == ErrNotExist && !f.opts.MustExist {
 			if err = createRoster(f.name); err == nil || err == errExists {
 				continue
 			}

@@ -102,8 +102,8 @@ func whyMissing(meta orbit.CacheMeta, ring *orbit.Ring) string {
 	switch {
 	case meta.Evicted:
 		return "newer writes pushed it out of the ring"
-	case !meta.Expiry.IsZero():
-		return fmt.Sprintf("it expired %s ago", spanText(time.Since(meta.Expiry)))
+	case meta.Expiry != 0:
+		return fmt.Sprintf("it expired %s ago", spanText(meta.Expiry.Age()))
 	case meta.Epoch > 0:
 		return "it was deleted, or the cache was reset"
 	case ring.Head() > uint64(ring.Geometry().Capacity):
@@ -136,8 +136,8 @@ func newEntry(cache *orbit.Cache, key string, value []byte, meta orbit.CacheMeta
 		key:     []byte(key),
 		value:   value,
 	}
-	if !meta.Expiry.IsZero() {
-		left := time.Until(meta.Expiry).Seconds()
+	if meta.Expiry != 0 {
+		left := -meta.Expiry.Age().Seconds()
 		e.Expires = &left
 	}
 	if frame, err := cache.Ring().ReadAt(meta.Epoch, nil); err == nil {

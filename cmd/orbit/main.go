@@ -59,6 +59,7 @@ Exit codes:
   4    what was asked for is not there, or is somebody else's: a fleet, a ring,
        a key, a claim
   130  interrupted; everything it had started is stopped and cleared away
+"orbit run" exits with its command's code, and has more of its own.
 `
 
 // Exit codes.

@@ -35,7 +35,7 @@ func (v visit) do(act func(*orbit.Fleet) error) error {
 		if err != nil {
 			return err
 		}
-		err = v.once(orbit.Options{Size: 1, Rings: rings}, act)
+		err = v.once(orbit.Options{Size: 1, Rings: rings, MustExist: !v.create}, act)
 		if rings == nil && errors.Is(err, orbit.ErrGeometry) {
 			continue // a sibling was first to make the ring, in another shape
 		}

@@ -73,7 +73,7 @@ func printHolders(holders []orbit.Holder) error {
 			Token uint64    `json:"token"`
 			Since time.Time `json:"since"`
 			Left  *float64  `json:"left_seconds"` // null: until release or death
-		}{h.Kind, validText(h.Label), validText(h.Owner), h.Node, h.PID, h.Token, h.Since.Round(0), leftSeconds(h.Left)})
+		}{h.Kind, validText(h.Label), validText(h.Owner), h.Node, h.PID, h.Token, h.Since.Time().Round(0), leftSeconds(h.Left)})
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func tabulateHolders(holders []orbit.Holder) error {
 			left = spanText(h.Left)
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", h.Kind, bytesAsText([]byte(h.Label)), bytesAsText([]byte(h.Owner)),
-			h.Node, h.PID, h.Token, h.Since.Format("2006-01-02 15:04:05"), left)
+			h.Node, h.PID, h.Token, h.Since.Time().Format("2006-01-02 15:04:05"), left)
 	}
 	return t.Flush()
 }
