@@ -29,6 +29,8 @@ type command struct {
 
 var commands = []*command{
 	demoCommand,
+	lsCommand,
+	infoCommand,
 	siblingCommand,
 }
 
