@@ -104,8 +104,8 @@ func measure(views []*view, over time.Duration) map[*ringView]rate {
 	rates := map[*ringView]rate{}
 	for r, before := range heads {
 		now := r.ring.Head()
-		if now < before {
-			// A ring that was damaged meanwhile has no head.
+		if now < before || now == 0 {
+			// A ring that was damaged meanwhile has head 0.
 			if _, err := r.ring.Stats(); err != nil {
 				r.ring, r.err = nil, err
 				continue

@@ -31,6 +31,8 @@ var commands = []*command{
 	demoCommand,
 	lsCommand,
 	infoCommand,
+	clearCommand,
+	doctorCommand,
 	siblingCommand,
 }
 
