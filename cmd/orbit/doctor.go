@@ -261,7 +261,7 @@ func segmentFindings(v *view) (list []finding) {
 		if r.ring == nil && r.err != errNoRoster {
 			list = append(list, unsound(v, r.kind, r.err))
 		} else if r.ring != nil {
-			list = append(list, unfinished(v, r)...)
+			list = append(list, unfinished(v.name, r)...)
 		}
 	}
 	return list
@@ -283,21 +283,39 @@ func unsound(v *view, kind uint8, err error) finding {
 	return found(problem, "damaged", "Stop the members of the fleet if there are any, then "+clear+".", "%s", plain(err))
 }
 
-// unfinished tells of a ring in which live members hold slots, for longer than
-// any write takes.
-func unfinished(v *view, r *ringView) []finding {
-	before, err := r.ring.Stats()
-	if err != nil {
-		return []finding{unsound(v, r.kind, err)}
-	}
-	if before.Pending == 0 {
+// standing is how long a live member may take for a frame before it is said to
+// be stopped. Writing one takes microseconds, and a turn at the processor that
+// ends in between some ten milliseconds.
+const standing = 200 * time.Millisecond
+
+// unfinished tells of frames that live members have begun and do not finish.
+func unfinished(fleet string, r *ringView) []finding {
+	stats, err := r.ring.Stats()
+	if err != nil || stats.Pending == 0 {
 		return nil
 	}
-	time.Sleep(100 * time.Millisecond)
-	after, err := r.ring.Stats()
-	if err != nil || after.Pending == 0 {
+	begun := pending(r.ring)
+	time.Sleep(standing)
+	n := 0
+	for c := range pending(r.ring) {
+		if begun[c] {
+			n++
+		}
+	}
+	if n == 0 {
 		return nil
 	}
-	return []finding{found(warning, "unfinished", "A member was stopped in the middle of a write, unless many are at it all the time: look for processes in state T, and resume or kill them.",
-		"ring %d of fleet %q has %s being written for 100ms and more; they hold nobody back, but readers wait %v before they pass one", r.kind, v.name, counted(min(before.Pending, after.Pending), "frame"), orbit.DefaultGrace)}
+	return []finding{found(warning, "unfinished", "A member was stopped in the middle of a write: look for processes in state T (\"ps\"), and resume or kill them. They hold nobody back, but readers wait "+orbit.DefaultGrace.String()+" before they pass such a frame.",
+		"ring %d of fleet %q has %s unfinished for more than %v", r.kind, fleet, counted(n, "frame"), standing)}
+}
+
+// pending returns the counters whose frames live members are writing.
+func pending(r *orbit.Ring) map[uint64]bool {
+	counters := map[uint64]bool{}
+	for c := range back(r) {
+		if _, err := r.ReadAt(c, nil); errors.Is(err, orbit.ErrPending) {
+			counters[c] = true
+		}
+	}
+	return counters
 }

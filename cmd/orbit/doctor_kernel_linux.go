@@ -15,54 +15,63 @@ import (
 // and nowhere else.
 
 const (
-	openTmpfile  = 0x400000 | syscall.O_DIRECTORY
-	getOFDLock   = 36
-	setOFDLock   = 37
-	futexWait    = 0
-	futexWake    = 1
-	cwdFD        = -100
-	followLinks  = 0x400
-	trialSize    = 8192
-	kernelRemedy = "The kernel, an emulation of it, or a filter of system calls does not allow it: run on Linux 3.15 or later, and allow it in the seccomp profile of the container."
+	openTmpfile = 0x400000 | syscall.O_DIRECTORY
+	getOFDLock  = 36
+	setOFDLock  = 37
+	futexWait   = 0
+	futexWake   = 1
+	cwdFD       = -100
+	followLinks = 0x400
+	trialSize   = 8192
 )
 
-// tryKernel tries, one after the other, what the library needs in dir.
+// tryKernel tries, one after the other, what the library needs in dir, and ends
+// where something does not work.
 func tryKernel(dir string) []finding {
 	fd, err := syscall.Open(dir, openTmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	list := []finding{tried("tmpfile", dir, "a file without a name (O_TMPFILE)", err)}
 	if err != nil {
-		return []finding{cannotCreate(dir, err)}
+		return list
 	}
 	defer syscall.Close(fd)
-	list := []finding{found(fine, "tmpfile", "", "files without a name (O_TMPFILE) can be made in %s", dir)}
 	for _, trial := range []struct {
-		check, works, remedy string
-		try                  func(fd int) error
+		check, what string
+		try         func(fd int) error
 	}{
-		{"fallocate", "memory can be reserved (fallocate)", kernelRemedy, func(fd int) error { return syscall.Fallocate(fd, 0, 0, trialSize) }},
-		{"mmap", "memory can be shared (mmap)", kernelRemedy, tryMapping},
-		{"futex", "sleepers in shared memory can be woken (futex)", kernelRemedy, tryFutex},
-		{"ofd_lock", "locks belong to open files (F_OFD_SETLK)", kernelRemedy, tryLocks},
-		{"linkat", "a finished file can be given its name (linkat)", "Mount /proc, and see that hard links to files of one's own are allowed.", func(fd int) error { return tryLink(fd, dir) }},
+		{"fallocate", "reserving memory (fallocate)", func(fd int) error { return syscall.Fallocate(fd, 0, 0, trialSize) }},
+		{"mmap", "sharing memory (mmap)", tryMapping},
+		{"futex", "waking who sleeps in shared memory (futex)", tryFutex},
+		{"ofd_lock", "locks that belong to open files (F_OFD_SETLK)", tryLocks},
+		{"linkat", "giving a finished file its name (linkat)", func(fd int) error { return tryLink(fd, dir) }},
 	} {
-		if err := trial.try(fd); err != nil {
-			return append(list, found(problem, trial.check, trial.remedy, "it was tried in %s, and is not so, that %s: %v", dir, trial.works, err))
+		err := trial.try(fd)
+		list = append(list, tried(trial.check, dir, trial.what, err))
+		if err != nil {
+			break
 		}
-		list = append(list, found(fine, trial.check, "", "%s", trial.works))
 	}
 	return list
 }
 
-func cannotCreate(dir string, err error) finding {
-	remedy := kernelRemedy
-	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		remedy = "Make room in it."
-	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
-		remedy = "Let this user write there: \"chmod 1777 /dev/shm\"."
-	case errors.Is(err, os.ErrNotExist):
-		remedy = mounting
+// tried says how a trial ended.
+func tried(check, dir, what string, err error) finding {
+	if err == nil {
+		return found(fine, check, "", "tried in %s, works: %s", dir, what)
 	}
-	return found(problem, "tmpfile", remedy, "no file can be made in %s (O_TMPFILE): %v", dir, err)
+	remedy := "The kernel, an emulation of it, or a filter of system calls does not allow it: run on Linux 3.15 or later, and allow it in the seccomp profile of the container."
+	switch {
+	case check == "tmpfile" && errors.Is(err, os.ErrNotExist):
+		remedy = mounting
+	case check == "linkat":
+		remedy = "Mount /proc, and allow hard links to files of one's own."
+	case errors.Is(err, syscall.ENOSPC):
+		remedy = "Make room in it. " + moreRoom
+	case errors.Is(err, syscall.EFBIG):
+		remedy = "Raise the limit on the size of files."
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
+		remedy = "Let this user write there: \"chmod 1777 /dev/shm\", and no read-only mount."
+	}
+	return found(problem, check, remedy, "tried in %s, does not work: %s: %v", dir, what, err)
 }
 
 // mapTwice maps the file at two places.

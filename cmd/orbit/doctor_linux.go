@@ -119,11 +119,11 @@ func judgeFree(f shmFacts) finding {
 	free, share := bytesText(int64(f.free)), 100*float64(f.free)/float64(f.total)
 	switch {
 	case f.free < smallFleet:
-		return found(problem, "free", remedy, "only %s of it are free: no fleet can begin", free)
+		return found(problem, "free", remedy, "%s has only %s free: no fleet can begin", f.dir, free)
 	case share < 10:
-		return found(warning, "free", remedy, "only %s of it are free, %.0f %%", free, share)
+		return found(warning, "free", remedy, "%s has only %s free, %.0f %%", f.dir, free, share)
 	}
-	return found(fine, "free", "", "%s of it are free, %.0f %%", free, share)
+	return found(fine, "free", "", "%s has %s free, %.0f %%", f.dir, free, share)
 }
 
 func judgeInodes(f shmFacts) finding {

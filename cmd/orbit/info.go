@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -228,10 +229,14 @@ func recentClaims(r *ringView, n int) (list []claimed, err error) {
 }
 
 // back iterates over the counters a ring can still hold, from the newest on.
-func back(r *orbit.Ring) func(yield func(uint64) bool) {
+func back(r *orbit.Ring) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
-		oldest := r.Oldest().Position()
-		for c := r.Head(); c != oldest && yield(c-1); c-- {
+		oldest, c := r.Oldest().Position(), r.Head()
+		for range r.Geometry().Capacity {
+			if c == oldest || !yield(c-1) {
+				return
+			}
+			c--
 		}
 	}
 }
