@@ -31,7 +31,8 @@ were, so no id comes twice. What is kept beside the frames stays: the newest
 beat of every node, and the fence tokens of the contest, which must only grow.
 A process that joins in the same moment may lose its first frames of that ring.
 
-With -dry-run it only says what would go, and refuses as it would without.
+With -dry-run it only says what would go, and ends as it would without: with
+exit code 1 if it would refuse, or something would stay.
 `,
 	flags: func(f *flag.FlagSet) {
 		f.StringVar(&clearFlags.kind, "kind", "", "empty only the ring of this `kind`: a number, cache, events, heartbeat or contest")
@@ -95,13 +96,20 @@ func clearFleet(v *view) error {
 	return nil
 }
 
+// sayWhatGoes lists the segments, and fails if some of them would stay.
 func sayWhatGoes(v *view) error {
-	fmt.Printf("would remove fleet %q\n", v.name)
-	if v.fleet == nil {
-		fmt.Printf("if its roster ever was one: %s\n", plain(v.err))
+	list := segments(v.name)
+	if v.fleet == nil && len(list) > 0 && list[0].kind == 0 {
+		if list[0].stays != "" {
+			return v.err // without its roster nobody can tell whether a fleet lives
+		}
+		fmt.Printf("would remove fleet %q, if its roster ever was one: %s\n", v.name, plain(v.err))
+	} else {
+		fmt.Printf("would remove fleet %q\n", v.name)
 	}
+	var failed error
 	t := newTable()
-	for _, s := range segments(v.name) {
+	for _, s := range list {
 		use := what(s.kind)
 		if s.kind == 0 {
 			use = "roster"
@@ -109,10 +117,12 @@ func sayWhatGoes(v *view) error {
 		fmt.Fprintf(t, "  %d\t%s\t%s\t%s", s.kind, use, bytesText(s.size), segmentPath(v.name, s.kind))
 		if s.stays != "" {
 			fmt.Fprintf(t, "\tstays: %s", s.stays)
+			failed = exitError(exitFailed)
 		}
 		fmt.Fprintln(t)
 	}
-	return t.Flush()
+	t.Flush()
+	return failed
 }
 
 // clearRing empties a ring of a fleet that was seen without members.

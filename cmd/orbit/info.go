@@ -308,7 +308,7 @@ func (s *sheet) rings(v *view, d *detail) {
 	s.line("KIND\tWHAT\tSLOTS\tPAYLOAD\tSIZE\tHEAD\tOLDEST\tFRAMES\tPENDING\tHOLES\tLOST\tASLEEP")
 	for _, r := range v.rings {
 		if r.ring == nil {
-			s.line("%d\t%s\t-\t-\t%s\t%s", r.kind, what(r.kind), sizeText(r.size), s.style(red, plain(r.err)))
+			s.line("%d\t%s\t-\t-\t%s\t-\t-\t-\t-\t-\t-\t%s", r.kind, what(r.kind), sizeText(r.size), s.style(red, plain(r.err)))
 			continue
 		}
 		g, n := r.ring.Geometry(), d.stats[r]

@@ -372,7 +372,11 @@ func TestUnsoundRingsAreListedWithTheReason(t *testing.T) {
 			wantSame(t, "looking", before, picture(t, name))
 
 			f.Close()
-			dry, _ := said(t, exitDone, "clear", "-dry-run", name)
+			code := exitDone
+			if c.stays {
+				code = exitFailed
+			}
+			dry, _ := said(t, code, "clear", "-dry-run", name)
 			if got := strings.Contains(strings.Join(fields(t, dry, "5", "user"), " "), "stays:"); got != c.stays {
 				t.Errorf("clear -dry-run says that it stays: %v, want %v\n%s", got, c.stays, dry)
 			}
@@ -414,6 +418,10 @@ func TestFleetWithAnUnsoundRosterIsListedWithTheReason(t *testing.T) {
 			wantIn(t, "ls", strings.Join(fields(t, table, name, "0", "roster"), " "), c.words...)
 			_, why := said(t, exitFailed, "info", name)
 			wantIn(t, "info", why, c.words...)
+			if c.stays {
+				_, why = said(t, exitFailed, "clear", "-dry-run", name)
+				wantIn(t, "clear -dry-run", why, c.words...)
+			}
 			_, why = said(t, exitFailed, "clear", "-kind", "5", name)
 			wantIn(t, "clear -kind", why, c.words...)
 			finding := wantOne(t, objects(t, exitFailed, "doctor", name), object{"fleet": name}, object{"status": "problem", "check": c.check})
