@@ -288,7 +288,7 @@ func (s *sheet) members(v *view, d *detail) {
 				beat = s.pulse(p)
 			}
 		}
-		s.line("%d\t%d\t%s\t%s\t%s", m.Node, m.PID, spanText(time.Since(m.Since)), clockText(m.Since), beat)
+		s.line("%d\t%d\t%s\t%s\t%s", m.Node, m.PID, spanText(m.Since.Age()), clockText(m.Since.Time()), beat)
 	}
 }
 
@@ -328,7 +328,7 @@ func maybe(waiting bool) string {
 func (s *sheet) holders(list []orbit.Holder) {
 	s.line("SUBJECT\tOWNER\tNODE\tPID\tTOKEN\tHELD FOR\tLEFT")
 	for _, h := range list {
-		s.line("%d %q\t%s\t%d\t%d\t%d\t%s\t%s", h.Kind, h.Label, ownerText(h.Owner), h.Node, h.PID, h.Token, spanText(time.Since(h.Since)), leftText(h.Left))
+		s.line("%d %q\t%s\t%d\t%d\t%d\t%s\t%s", h.Kind, h.Label, ownerText(h.Owner), h.Node, h.PID, h.Token, spanText(h.Since.Age()), leftText(h.Left))
 	}
 }
 
@@ -545,7 +545,7 @@ func (s *sheet) contest(v *view, r *ringView) error {
 	s.line("CHANGE\tSUBJECT\tOWNER\tNODE\tPID\tTOKEN\tCLAIMED\tID")
 	for _, ev := range events {
 		h := ev.Holder
-		s.line("%s\t%d %q\t%s\t%d\t%d\t%d\t%s ago\t%s", ev.Change, h.Kind, h.Label, ownerText(h.Owner), h.Node, h.PID, h.Token, spanText(time.Since(h.Since)), ev.id)
+		s.line("%s\t%d %q\t%s\t%d\t%d\t%d\t%s ago\t%s", ev.Change, h.Kind, h.Label, ownerText(h.Owner), h.Node, h.PID, h.Token, spanText(h.Since.Age()), ev.id)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func textOf(s string) string {
 }
 
 func memberOf(v *view, m orbit.Member, pulses []orbit.Pulse) memberJSON {
-	j := memberJSON{Type: "member", Fleet: v.name, Node: m.Node, PID: m.PID, Since: m.Since.Round(0)}
+	j := memberJSON{Type: "member", Fleet: v.name, Node: m.Node, PID: m.PID, Since: m.Since.Time().Round(0)}
 	for _, p := range pulses {
 		if p.Node == m.Node {
 			j.Heartbeat, j.BeatAge = known(p.State.String(), true), beatAge(p)
@@ -143,7 +143,7 @@ func eventOf(v *view, ev *orbit.Event) eventJSON {
 }
 
 func holderOf(v *view, h orbit.Holder) holderJSON {
-	return holderJSON{"holder", v.name, h.Kind, textOf(h.Label), textOf(h.Owner), h.Node, h.PID, h.Token, h.Since.Round(0), known(h.Left.Seconds(), h.Left < lasting)}
+	return holderJSON{"holder", v.name, h.Kind, textOf(h.Label), textOf(h.Owner), h.Node, h.PID, h.Token, h.Since.Time().Round(0), known(h.Left.Seconds(), h.Left < lasting)}
 }
 
 func claimOf(v *view, c claimed) claimJSON {
