@@ -136,13 +136,13 @@ func listText(views []*view, rates map[*ringView]rate) error {
 			}
 			g := r.ring.Geometry()
 			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", g.Capacity, bytesText(int64(g.PayloadLimit)), sizeText(r.size),
-				rates[r].head, rateText(rates[r].second), members, format)
+				rates[r].head, rateCell(rates[r].second), members, format)
 		}
 	}
 	return t.Flush()
 }
 
-func rateText(perSecond float64) string {
+func rateCell(perSecond float64) string {
 	if lsFlags.over == 0 {
 		return "-"
 	}
