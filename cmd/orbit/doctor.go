@@ -155,7 +155,7 @@ func tryFleet() finding {
 		err = errors.Join(err, removeErr)
 	}
 	switch {
-	case errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux": // there it is one call that is
 		return found(problem, check, "Use orbit.Local within one process, or run on Linux or macOS.", "%s has no shared memory that Orbit can use", runtime.GOOS)
 	case errors.Is(err, orbit.ErrNoSpace):
 		return found(problem, check, "Make room in shared memory, as said above.", "a fleet cannot be made: %s", plain(err))

@@ -60,7 +60,7 @@ func tried(check, dir, what string, err error) finding {
 	}
 	remedy := "The kernel, an emulation of it, or a filter of system calls does not allow it: run on Linux 3.15 or later, and allow it in the seccomp profile of the container."
 	switch {
-	case check == "tmpfile" && errors.Is(err, os.ErrNotExist):
+	case check == "tmpfile" && errors.Is(err, os.ErrNotExist), check == "fallocate" && errors.Is(err, syscall.EOPNOTSUPP):
 		remedy = mounting
 	case check == "linkat":
 		remedy = "Mount /proc, and allow hard links to files of one's own."

@@ -81,7 +81,7 @@ func judgeFileSystem(f shmFacts) finding {
 	case f.readOnly:
 		return found(problem, "shm", "Mount it for writing: \"mount -o remount,rw /dev/shm\"; in a container, do not make it read-only.", "%s is mounted read-only", f.dir)
 	case f.fsType != tmpfsMagic:
-		return found(warning, "shm", mounting, "%s is no tmpfs (file system type 0x%x): facts may be written to a disk, and stay after a reboot", f.dir, f.fsType)
+		return found(warning, "shm", mounting, "%s is no tmpfs (file system type 0x%x): facts may be written to a disk, and stay after a reboot", f.dir, uint32(f.fsType))
 	}
 	return found(fine, "shm", "", "%s is a tmpfs", f.dir)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"orbit"
@@ -123,13 +124,7 @@ type segment struct {
 }
 
 // plain writes an error without the name of the library in front.
-func plain(err error) string {
-	text := err.Error()
-	for len(text) > 7 && text[:7] == "orbit: " {
-		text = text[7:]
-	}
-	return text
-}
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }
 
 // sizeText is bytesText for a size that may be unknown.
 func sizeText(size int64) string {
