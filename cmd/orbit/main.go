@@ -29,6 +29,10 @@ type command struct {
 
 var commands = []*command{
 	demoCommand,
+	lsCommand,
+	infoCommand,
+	clearCommand,
+	doctorCommand,
 	siblingCommand,
 	getCommand,
 	putCommand,
