@@ -206,8 +206,8 @@ func OpenContest(f *Fleet) (*Contest, error) {
 	}
 	// An observer takes the geometry it finds.
 	shape := shapeContest(r.header.capacity)
-	if r.header.tableLen != shape.len*wordSize {
-		return nil, r.fail(ErrForeign, "a table of "+itoa(r.header.tableLen)+" bytes, want "+itoa(shape.len*wordSize))
+	if err := r.wantTable(shape.len * wordSize); err != nil {
+		return nil, err
 	}
 	c, err := r.keepOne(func() closer { return newContest(r, shape) })
 	if err != nil {

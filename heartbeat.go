@@ -38,6 +38,9 @@ func Heartbeats(f *Fleet) (*Heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.wantTable(beatTableLen); err != nil {
+		return nil, err
+	}
 	h, err := r.keepOne(func() closer {
 		return &Heartbeat{fleet: f, ring: r, closed: make(chan struct{})}
 	})

@@ -1383,6 +1383,15 @@ func localBlock(size int) block {
 	return block{mem: unsafe.Slice((*byte)(base), size), base: base}
 }
 
+// wantTable refuses a ring whose table is not what its substrate needs. Only
+// an observer, who takes the geometry it finds, can meet one.
+func (r *Ring) wantTable(size int) error {
+	if found := r.header.tableLen; found != size {
+		return r.fail(ErrForeign, "a table of "+itoa(found)+" bytes, want "+itoa(size))
+	}
+	return nil
+}
+
 // tableWord returns word i of the table behind the slots, which a substrate
 // that keeps current state beside its history asked for.
 func (r *Ring) tableWord(i int) *uint64 { return r.mem.word(r.header.table + i*wordSize) }
