@@ -29,6 +29,7 @@ type command struct {
 
 var commands = []*command{
 	demoCommand,
+	tailCommand,
 	siblingCommand,
 }
 
