@@ -13,6 +13,10 @@ import (
 type attachment struct {
 	name  string
 	fleet *orbit.Fleet // nil while no fleet has the name
+
+	// leave, if set, is called before the view of a fleet that is over is
+	// closed: what was published last can still be read in it.
+	leave func()
 }
 
 // A turn is what became of the fleet between two looks.
@@ -38,7 +42,7 @@ func (a *attachment) look() (turn, error) {
 		if a.fleet == nil {
 			return stays, nil
 		}
-		a.close()
+		a.part()
 		return ends, nil
 	case err != nil:
 		return stays, err
@@ -46,9 +50,17 @@ func (a *attachment) look() (turn, error) {
 		now.Close()
 		return stays, nil
 	}
-	a.close()
+	a.part()
 	a.fleet = now
 	return begins, nil
+}
+
+// part closes the view of a fleet that is over.
+func (a *attachment) part() {
+	if a.fleet != nil && a.leave != nil {
+		a.leave()
+	}
+	a.close()
 }
 
 func (a *attachment) close() {

@@ -30,6 +30,7 @@ type command struct {
 var commands = []*command{
 	demoCommand,
 	tailCommand,
+	topCommand,
 	siblingCommand,
 }
 

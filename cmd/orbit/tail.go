@@ -219,6 +219,11 @@ const (
 // follow prints what comes until the context ends, which is as it should be.
 func (t *tail) follow(ctx context.Context) error {
 	wanted := tailFlags.count
+	t.place.leave = func() {
+		if t.feed != nil {
+			t.feed.newest(ctx, math.MaxInt, t.printer.print)
+		}
+	}
 	if err := t.attach(true); err != nil {
 		return err
 	}
@@ -311,27 +316,40 @@ type feedPrinter struct {
 func (p *feedPrinter) flush() error { return p.out.Flush() }
 
 func (p *feedPrinter) print(item *feedItem) {
-	if item.passed.Total() > 0 {
-		p.tellPassed(item.passed)
+	if p.json {
+		p.objects(item)
+		return
 	}
-	switch {
-	case item.trouble != nil:
-		p.line("-- "+strings.TrimPrefix(item.trouble.Error(), "orbit: ")+" --", map[string]string{"trouble": item.trouble.Error()})
-	case !item.isFrame():
-	case p.json:
-		p.object(item.object(p.kind, p.hex))
-	default:
-		p.out.WriteString(strings.TrimRight(item.text(p.kind, p.hex), " ") + "\n")
+	for _, line := range item.lines(p.kind, p.hex) {
+		p.out.WriteString(line + "\n")
 	}
 }
 
-// line writes what is no frame.
-func (p *feedPrinter) line(text string, object any) {
-	if p.json {
-		p.object(object)
-		return
+// lines writes an item for people: what was passed, and then what is there.
+func (i *feedItem) lines(ring uint8, asHex bool) (lines []string) {
+	if i.passed.Total() > 0 {
+		lines = append(lines, gapText(i.passed))
 	}
-	p.out.WriteString(text + "\n")
+	switch {
+	case i.trouble != nil:
+		lines = append(lines, "-- "+strings.TrimPrefix(i.trouble.Error(), "orbit: ")+" --")
+	case i.isFrame():
+		lines = append(lines, strings.TrimRight(i.text(ring, asHex), " "))
+	}
+	return lines
+}
+
+// objects writes an item for tools, likewise.
+func (p *feedPrinter) objects(i *feedItem) {
+	if i.passed.Total() > 0 {
+		p.object(map[string]passedObject{"passed": passedObject(i.passed)})
+	}
+	switch {
+	case i.trouble != nil:
+		p.object(map[string]string{"trouble": i.trouble.Error()})
+	case i.isFrame():
+		p.object(i.object(p.kind, p.hex))
+	}
 }
 
 // object writes as printJSON does, into the buffer.
@@ -347,13 +365,13 @@ type passedObject struct {
 	Lost        uint64 `json:"lost"`
 }
 
-func (p *feedPrinter) tellPassed(g orbit.Gap) {
-	p.line(gapText(g), map[string]passedObject{"passed": passedObject(g)})
-}
-
 func (p *feedPrinter) tell(t turn) {
-	text := map[turn]string{begins: "begins", ends: "ends"}[t]
-	p.line("-- the fleet "+text+" --", map[string]string{"fleet": text})
+	word := map[turn]string{begins: "begins", ends: "ends"}[t]
+	if p.json {
+		p.object(map[string]string{"fleet": word})
+		return
+	}
+	p.out.WriteString("-- the fleet " + word + " --\n")
 }
 
 // gapText writes a line about counters that were passed.
