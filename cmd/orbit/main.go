@@ -31,6 +31,8 @@ var commands = []*command{
 	demoCommand,
 	tailCommand,
 	topCommand,
+	benchCommand,
+	benchMateCommand,
 	siblingCommand,
 }
 
