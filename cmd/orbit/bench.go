@@ -29,15 +29,16 @@ has the default geometries: in nanoseconds, as a ratio to one uncontended atomic
 add of the same run, and as how many of them fit into a second. Ratios can be
 compared between machines, nanoseconds hardly.
 
-The figures of one process are the best of several rounds, and allocs is how
-many times each call allocates. A cursor and a subscriber read frames that are
-there already. "claim and release" is a pair of calls. Writer processes publish
-into one ring as fast as they can: the figure is what one frame costs when all
-their frames are counted together. A wake is the time from before the publish
-until a process that slept in Cursor.Wait has the frame, for one in two and for
-99 of 100.
+The figures of one process are the best of many rounds of about a millisecond,
+and allocs is how many times each call allocates. A cursor and a subscriber read
+frames that are there already. "claim and release" is a pair of calls. Writer
+processes publish into one ring as fast as they can: the figure is what one
+frame costs when all their frames are counted together. A wake is the time from
+before the publish until a process that slept in Cursor.Wait has the frame, for
+one in two and for 99 of 100.
 
-Run it on a machine that is otherwise idle. It leaves nothing in shared memory:
+The figures of several processes mean little on a machine that is busy with
+other things. It leaves nothing in shared memory:
 also after Ctrl-C, and even if this process is killed.
 `,
 	flags: func(f *flag.FlagSet) {
@@ -102,7 +103,8 @@ type benchRow struct {
 	Nanos  float64  `json:"ns"`
 	Ratio  float64  `json:"ratio"` // to the atomic add, which comes first
 	Allocs *float64 `json:"allocs,omitempty"`
-	Rounds int      `json:"rounds"` // the best of which it is, or how many wakes
+	Rounds int      `json:"rounds,omitempty"` // the best of which it is
+	Wakes  int      `json:"wakes,omitempty"`  // that were measured
 }
 
 // benchMates is how many processes help.
@@ -157,7 +159,7 @@ func (b *bench) head() {
 		return
 	}
 	r := &b.report
-	fmt.Printf("%s %s/%s, %d processors, best of %d rounds\n\n", r.Go, r.System, r.Processor, r.Processors, benchRounds)
+	fmt.Printf("%s %s/%s, %d processors\n\n", r.Go, r.System, r.Processor, r.Processors)
 	fmt.Printf(benchFormat, "", "", "ratio", "per s", "allocs")
 }
 

@@ -26,7 +26,8 @@ func (benchJob) OrbitKind() uint8 { return 3 }
 const (
 	benchKind    = 1 // of the ring of frames
 	benchPayload = 64
-	benchRounds  = 5
+	benchRounds  = 5 // at least
+	benchRound   = time.Millisecond
 )
 
 // A benchCall is an operation to measure.
@@ -45,44 +46,58 @@ func (b *bench) measureCalls(ctx context.Context, d time.Duration) error {
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
-		nanos, allocs, err := measureCall(c.call, d/time.Duration(len(calls)))
+		row, err := measureCall(c.call, d/time.Duration(len(calls)))
 		if err != nil {
 			return err
 		}
-		row := benchRow{Name: c.name, Nanos: nanos, Rounds: benchRounds}
-		if len(b.report.Results) > 0 {
-			row.Allocs = &allocs
-		}
+		row.Name = c.name
 		b.add(row)
 	}
 	return nil
 }
 
-// measureCall returns how long a call takes in the best of several rounds, and
-// how often it allocates, to a hundredth.
-func measureCall(call func() error, d time.Duration) (nanos, allocs float64, err error) {
-	n, took := 16, time.Duration(0)
-	for round := d / (benchRounds + 1); ; n *= 2 {
-		if took, err = repeat(n, call); err != nil {
-			return 0, 0, err
-		}
-		if took >= round/4 {
-			n = max(int(float64(n)*float64(round)/float64(took)), 1)
-			break
-		}
+// measureCall returns how long a call takes in the best of many short rounds,
+// and how often it allocates, to a hundredth. A round is shorter than the time
+// for which a busy system lets a process run, so the best ones were not
+// interrupted.
+func measureCall(call func() error, d time.Duration) (row benchRow, err error) {
+	start := time.Now()
+	n, err := callsPerRound(call)
+	if err != nil {
+		return row, err
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	best := time.Duration(math.MaxInt64)
-	for range benchRounds {
-		if took, err = repeat(n, call); err != nil {
-			return 0, 0, err
+	for ; row.Rounds < benchRounds || time.Since(start) < d; row.Rounds++ {
+		took, err := repeat(n, call)
+		if err != nil {
+			return row, err
 		}
 		best = min(best, took)
 	}
 	runtime.ReadMemStats(&after)
-	allocs = float64(after.Mallocs-before.Mallocs) / float64(n*benchRounds)
-	return float64(best) / float64(n), math.Round(100*allocs) / 100, nil
+	allocs := float64(after.Mallocs-before.Mallocs) / float64(n*row.Rounds)
+	allocs = math.Round(100*allocs) / 100
+	row.Nanos, row.Allocs = float64(best)/float64(n), &allocs
+	return row, nil
+}
+
+// callsPerRound finds how many calls a round takes.
+func callsPerRound(call func() error) (int, error) {
+	for n := 16; ; n *= 2 {
+		best := time.Duration(math.MaxInt64)
+		for range 3 {
+			took, err := repeat(n, call)
+			if err != nil {
+				return 0, err
+			}
+			best = min(best, took)
+		}
+		if best >= benchRound/2 {
+			return n, nil
+		}
+	}
 }
 
 func repeat(n int, call func() error) (time.Duration, error) {

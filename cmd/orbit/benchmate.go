@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ var benchMateCommand = &command{
 // What a mate can be told to do, and what it says when it is ready to.
 const (
 	mateReady  = "ready"
-	mateWrites = "write" // for a duration; it answers with frames per second
+	mateWrites = "write" // from one Stamp to another; it answers with the number of frames
 	mateSleeps = "sleep" // until woken, over and over; see listen
 )
 
@@ -78,29 +79,31 @@ func obey(ctx context.Context, ring *orbit.Ring, order string) error {
 	word, arg, _ := strings.Cut(order, " ")
 	switch word {
 	case mateWrites:
-		d, err := time.ParseDuration(arg)
-		if err != nil {
-			return err
+		var from, to orbit.Stamp
+		if _, err := fmt.Sscan(arg, &from, &to); err != nil {
+			return fmt.Errorf("order %q: %w", order, err)
 		}
-		return write(ctx, ring, d)
+		return write(ctx, ring, from, to)
 	case mateSleeps:
 		return listen(ctx, ring)
 	}
 	return fmt.Errorf("unknown order %q", order)
 }
 
-// write publishes as fast as it can.
-func write(ctx context.Context, ring *orbit.Ring, d time.Duration) error {
+// write publishes as fast as it can between two moments, and answers with how
+// many frames that were. The moments are those of the other writers.
+func write(ctx context.Context, ring *orbit.Ring, from, to orbit.Stamp) error {
 	payload := make([]byte, benchPayload)
-	n, start := 0, time.Now()
-	for ; time.Since(start) < d && ctx.Err() == nil; n += 100 {
+	sleep(ctx, -from.Age())
+	n := 0
+	for ; orbit.Now() < to && ctx.Err() == nil; n += 100 {
 		for range 100 {
 			if _, err := ring.Publish(1, 1, payload); err != nil {
 				return err
 			}
 		}
 	}
-	fmt.Println(float64(n) / time.Since(start).Seconds())
+	fmt.Println(n)
 	return nil
 }
 
@@ -181,7 +184,7 @@ func (m *mate) listen(out io.Reader) {
 }
 
 func (m *mate) tell(order string) error {
-	_, err := fmt.Fprintln(m.stdin, order)
+	_, err := io.WriteString(m.stdin, order)
 	return err
 }
 
@@ -201,30 +204,35 @@ func (m *mate) answer(ctx context.Context) (string, error) {
 
 // measureWriters measures mates that write one ring at the same time.
 func (b *bench) measureWriters(ctx context.Context, writers int, d time.Duration) error {
-	best := 0.0
-	const rounds = 3
-	for range rounds {
-		for _, m := range b.mates[:writers] {
-			if err := m.tell(fmt.Sprintf("%s %v", mateWrites, d/rounds)); err != nil {
-				return err
-			}
-		}
-		total := 0.0
-		for _, m := range b.mates[:writers] {
-			answer, err := m.answer(ctx)
-			if err != nil {
-				return err
-			}
-			var rate float64
-			if _, err := fmt.Sscan(answer, &rate); err != nil {
-				return fmt.Errorf("process %d said %q: %w", m.pid(), answer, err)
-			}
-			total += rate
-		}
-		best = max(best, total)
+	total, err := race(ctx, b.mates[:writers], d)
+	if err != nil {
+		return err
 	}
-	b.add(benchRow{Name: fmt.Sprintf("%d writer processes, per frame 64 B", writers), Nanos: 1e9 / best, Rounds: rounds})
+	b.add(benchRow{Name: fmt.Sprintf("%d writer processes, per frame 64 B", writers), Nanos: float64(d) / float64(max(total, 1))})
 	return nil
+}
+
+// race has mates write at the same time, and adds up what they count.
+func race(ctx context.Context, mates []*mate, d time.Duration) (total int, err error) {
+	const untilAllKnow = 10 * time.Millisecond
+	from := orbit.Now() + orbit.Stamp(untilAllKnow)
+	for _, m := range mates {
+		if err := m.tell(fmt.Sprintln(mateWrites, int64(from), int64(from)+int64(d))); err != nil {
+			return 0, err
+		}
+	}
+	for _, m := range mates {
+		answer, err := m.answer(ctx)
+		if err != nil {
+			return 0, err
+		}
+		n, err := strconv.Atoi(answer)
+		if err != nil {
+			return 0, fmt.Errorf("process %d said %q, want how many frames it wrote", m.pid(), answer)
+		}
+		total += n
+	}
+	return total, nil
 }
 
 // wakePause is long enough for a woken process to sleep again.
@@ -238,7 +246,7 @@ func (b *bench) measureWake(ctx context.Context, d time.Duration) error {
 		return err
 	}
 	m := b.mates[0]
-	if err := m.tell(mateSleeps); err != nil {
+	if err := m.tell(mateSleeps + "\n"); err != nil {
 		return err
 	}
 	if _, err := m.answer(ctx); err != nil {
@@ -262,7 +270,7 @@ func (b *bench) measureWake(ctx context.Context, d time.Duration) error {
 	if _, err := fmt.Sscan(answer, &median, &slow, &wakes); err != nil || wakes == 0 {
 		return fmt.Errorf("process %d said %q about its wakes: %v", m.pid(), answer, err)
 	}
-	b.add(benchRow{Name: "wake of another process, p50", Nanos: median, Rounds: wakes})
-	b.add(benchRow{Name: "wake of another process, p99", Nanos: slow, Rounds: wakes})
+	b.add(benchRow{Name: "wake of another process, p50", Nanos: median, Wakes: wakes})
+	b.add(benchRow{Name: "wake of another process, p99", Nanos: slow, Wakes: wakes})
 	return nil
 }

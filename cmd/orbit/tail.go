@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -191,17 +192,29 @@ func (f *feed) newest(ctx context.Context, n int, print func(*feedItem)) (kept [
 		if item.isFrame() {
 			frames++
 		}
-		for ; frames > n; kept = kept[1:] {
-			if kept[0].isFrame() {
-				frames--
-			}
-			if len(kept) > 1 {
-				kept[1].passed = orbit.Gap{}
-			}
+		if frames > n {
+			kept, frames = afterFirst(kept), frames-1
 		}
+	}
+	if n == 0 {
+		kept = nil
 	}
 	return kept, nil
 }
+
+// afterFirst leaves out the first frame, what lies around it up to the next,
+// and what that one says was passed.
+func afterFirst(items []feedItem) []feedItem {
+	items = items[slices.IndexFunc(items, isFrame)+1:]
+	if next := slices.IndexFunc(items, isFrame); next >= 0 {
+		items = items[next:]
+		items[0].passed = orbit.Gap{}
+		return items
+	}
+	return nil
+}
+
+func isFrame(i feedItem) bool { return i.isFrame() }
 
 // wait returns when there may be something to read, or the time is over.
 func (f *feed) wait(ctx context.Context, d time.Duration) {
@@ -217,14 +230,14 @@ const (
 )
 
 // follow prints what comes until the context ends, which is as it should be.
-func (t *tail) follow(ctx context.Context) error {
+func (t *tail) follow(ctx context.Context) (err error) {
 	wanted := tailFlags.count
 	t.place.leave = func() {
 		if t.feed != nil {
 			t.feed.newest(ctx, math.MaxInt, t.printer.print)
 		}
 	}
-	if err := t.attach(true); err != nil {
+	if err = t.attach(true); err != nil {
 		return err
 	}
 	if t.feed == nil {
@@ -232,12 +245,15 @@ func (t *tail) follow(ctx context.Context) error {
 		wanted = math.MaxInt
 	}
 	for ; ctx.Err() == nil; wanted = math.MaxInt {
-		if err := t.attach(false); err != nil {
+		if err = t.attach(false); err != nil {
 			return err
 		}
-		if t.feed == nil {
+		if t.feed != nil {
+			err = t.goOn(ctx, wanted)
+		} else if err = t.printer.flush(); err == nil {
 			sleep(ctx, existEvery)
-		} else if err := t.goOn(ctx, wanted); err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if readerGone(os.Stdout) {
@@ -377,13 +393,14 @@ func (p *feedPrinter) tell(t turn) {
 // gapText writes a line about counters that were passed.
 func gapText(g orbit.Gap) string {
 	var parts []string
-	for _, part := range []struct {
-		n    uint64
-		what string
-	}{{g.Overwritten, "overwritten"}, {g.Holes, "holes"}, {g.Lost, "lost"}} {
-		if part.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
-		}
+	if g.Overwritten > 0 {
+		parts = append(parts, fmt.Sprintf("%d overwritten", g.Overwritten))
+	}
+	if g.Holes > 0 {
+		parts = append(parts, plural(int(g.Holes), "hole"))
+	}
+	if g.Lost > 0 {
+		parts = append(parts, fmt.Sprintf("%d lost", g.Lost))
 	}
 	return "-- " + strings.Join(parts, ", ") + " --"
 }
