@@ -58,7 +58,7 @@ func runBench(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	b := &bench{
-		name:   fmt.Sprintf("bench-%d-%s", os.Getpid(), strconv.FormatInt(time.Now().UnixNano()%1e9, 36)),
+		name:   benchPrefix(os.Getpid()) + strconv.FormatInt(time.Now().UnixNano()%1e9, 36),
 		length: benchFlags.length,
 		report: benchReport{
 			Go: runtime.Version(), System: runtime.GOOS, Processor: runtime.GOARCH, Processors: runtime.NumCPU(),
@@ -77,6 +77,10 @@ func runBench(args []string) error {
 	}
 	return err
 }
+
+// benchPrefix begins the names of fleets of benches with this process id, which
+// another PID namespace can have as well.
+func benchPrefix(pid int) string { return fmt.Sprintf("bench-%d-", pid) }
 
 // A bench is one run of "orbit bench".
 type bench struct {

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -46,8 +50,47 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 func notifyResize(c chan<- os.Signal)  { signal.Notify(c, syscall.SIGWINCH) }
 func notifySuspend(c chan<- os.Signal) { signal.Notify(c, syscall.SIGTSTP) }
 
-// suspend stops this process as Ctrl-Z does, and returns when it goes on.
+// suspend stops this process, and returns when it goes on. Go keeps a signal
+// that it was asked for, and so it is SIGSTOP, which nobody can ignore: where no
+// shell is there to let this process go on, suspend does nothing. The signal
+// goes to this very thread, which would otherwise run on for a moment.
 func suspend() {
-	signal.Reset(syscall.SIGTSTP)
-	syscall.Kill(syscall.Getpid(), syscall.SIGTSTP)
+	if !underShell() {
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	syscall.Tgkill(syscall.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
+}
+
+// underShell tells whether the process group was started from within its
+// session, where the kernel too would let Ctrl-Z stop it.
+func underShell() bool {
+	parent := syscall.Getppid()
+	for group := syscall.Getpgrp(); ; {
+		if g, err := syscall.Getpgid(parent); err != nil || g != group {
+			break
+		}
+		parent = parentOf(parent)
+	}
+	return parent > 0 && sessionOf(parent) == sessionOf(0)
+}
+
+// parentOf returns the parent of a process, 0 if that cannot be told.
+func parentOf(pid int) (parent int) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	var state string
+	fmt.Sscan(string(b[bytes.LastIndexByte(b, ')')+1:]), &state, &parent)
+	return parent
+}
+
+func sessionOf(pid int) int {
+	sid, _, errno := syscall.RawSyscall(syscall.SYS_GETSID, uintptr(pid), 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return int(sid)
 }

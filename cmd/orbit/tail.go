@@ -181,8 +181,10 @@ func (f *feed) newest(ctx context.Context, n int, print func(*feedItem)) (kept [
 		switch {
 		case err != nil:
 			return kept, err
-		case !more:
+		case !more && int64(head-f.at()) > 0:
 			f.wait(ctx, time.Second) // for an unfinished frame
+			continue
+		case !more:
 			continue
 		case n == math.MaxInt:
 			print(&item)

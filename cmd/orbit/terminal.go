@@ -28,6 +28,7 @@ const (
 func openTerminal(in, out *os.File, color bool) *terminal {
 	t := &terminal{in: in, out: out, color: color, resized: make(chan os.Signal, 1), stopped: make(chan os.Signal, 1)}
 	notifyResize(t.resized)
+	notifySuspend(t.stopped)
 	t.enter()
 	if t.restore != nil {
 		t.keys = make(chan byte)
@@ -38,7 +39,6 @@ func openTerminal(in, out *os.File, color bool) *terminal {
 
 // enter takes the terminal over, and leave gives it back.
 func (t *terminal) enter() {
-	notifySuspend(t.stopped)
 	if isTerminal(t.in) {
 		t.restore, _ = rawKeys(t.in)
 	}
@@ -90,7 +90,7 @@ func (t *terminal) draw(lines []topLine) error {
 		texts[i] += clearRight
 	}
 	var b bytes.Buffer
-	b.WriteString(home + strings.Join(texts, "\r\n") + clearBelow)
+	b.WriteString(home + strings.Join(texts, "\n") + clearBelow)
 	_, err := t.out.Write(b.Bytes())
 	return err
 }
