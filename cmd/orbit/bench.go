@@ -111,8 +111,10 @@ type benchRow struct {
 	Wakes  int      `json:"wakes,omitempty"`  // that were measured
 }
 
-// benchMates is how many processes help.
-const benchMates = 4
+const (
+	benchMates   = 4                // processes that help
+	matePatience = 10 * time.Second // with their leaving at the end
+)
 
 // run measures everything, each for its share of the time.
 func (b *bench) run(ctx context.Context) (err error) {
@@ -144,7 +146,7 @@ func (b *bench) clear() error {
 	for _, m := range b.mates {
 		all = append(all, m.process)
 	}
-	err := stopAll(all, stopPatience)
+	err := stopAll(all, matePatience)
 	if b.fleet != nil {
 		b.fleet.Close()
 	}
