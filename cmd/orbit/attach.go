@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"slices"
 
 	"orbit"
 )
@@ -30,12 +29,6 @@ const (
 
 // look attaches to the fleet that has the name now.
 func (a *attachment) look() (turn, error) {
-	if a.fleet != nil {
-		// With a member in it, a fleet cannot be removed.
-		if members, err := a.fleet.Members(); err == nil && len(members) > 0 {
-			return stays, nil
-		}
-	}
 	now, err := orbit.Observe(a.name)
 	switch {
 	case errors.Is(err, orbit.ErrNotExist):
@@ -46,7 +39,7 @@ func (a *attachment) look() (turn, error) {
 		return ends, nil
 	case err != nil:
 		return stays, err
-	case a.fleet != nil && sameFleet(a.fleet, now):
+	case a.fleet != nil && a.fleet.Incarnation() == now.Incarnation():
 		now.Close()
 		return stays, nil
 	}
@@ -68,41 +61,4 @@ func (a *attachment) close() {
 		a.fleet.Close()
 		a.fleet = nil
 	}
-}
-
-// sameFleet tells whether two observers with the same name see one fleet.
-// Whoever is a member in one all the while is then a member in the other as
-// well. With no members nothing moves, and what the rings say can be compared.
-func sameFleet(old, now *orbit.Fleet) bool {
-	before, err1 := now.Members()
-	there, err2 := old.Members()
-	after, err3 := now.Members()
-	if errors.Join(err1, err2, err3) != nil {
-		return false
-	}
-	for _, m := range before {
-		if hasMember(after, m) {
-			return hasMember(there, m)
-		}
-	}
-	return sameHeads(old, now)
-}
-
-func hasMember(list []orbit.Member, m orbit.Member) bool {
-	return slices.ContainsFunc(list, func(o orbit.Member) bool { return o.Node == m.Node && o.PID == m.PID })
-}
-
-func sameHeads(old, now *orbit.Fleet) bool {
-	kinds, err := now.Kinds()
-	if err != nil {
-		return true // nothing can be listed here, and so it cannot be told
-	}
-	for _, kind := range kinds {
-		a, err1 := old.Ring(kind)
-		b, err2 := now.Ring(kind)
-		if (err1 == nil) != (err2 == nil) || err1 == nil && a.Head() != b.Head() {
-			return false
-		}
-	}
-	return true
 }

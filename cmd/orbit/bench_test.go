@@ -93,7 +93,7 @@ func TestInterruptedBenchLeavesNothing(t *testing.T) {
 func TestKilledBenchLeavesNothing(t *testing.T) {
 	demoFleet(t) // or skip
 	c := start(t, "bench", "-for", "60s")
-	c.until("atomic add")
+	c.until("processors")
 	c.Process.Signal(syscall.SIGKILL)
 	c.Wait()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {

@@ -136,6 +136,7 @@ type tail struct {
 	place   attachment
 	feed    *feed // nil until the ring exists
 	printer feedPrinter
+	looked  time.Time // at what has the name
 }
 
 // newest prints what is held now.
@@ -182,7 +183,9 @@ func (f *feed) newest(ctx context.Context, n int, print func(*feedItem)) (kept [
 		case err != nil:
 			return kept, err
 		case !more && int64(head-f.at()) > 0:
-			f.wait(ctx, time.Second) // for an unfinished frame
+			if err := f.wait(ctx, time.Second); err != nil { // for an unfinished frame
+				return kept, err
+			}
 			continue
 		case !more:
 			continue
@@ -218,11 +221,15 @@ func afterFirst(items []feedItem) []feedItem {
 
 func isFrame(i feedItem) bool { return i.isFrame() }
 
-// wait returns when there may be something to read, or the time is over.
-func (f *feed) wait(ctx context.Context, d time.Duration) {
+// wait returns when there may be something to read, or the time is over. Its
+// error says that nothing will come any more.
+func (f *feed) wait(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	f.ring.At(f.at()).Wait(ctx)
+	if err := f.ring.At(f.at()).Wait(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 const (
@@ -246,23 +253,22 @@ func (t *tail) follow(ctx context.Context) (err error) {
 		fmt.Fprintf(os.Stderr, "orbit tail: waiting for the ring of %s of fleet %q, which does not exist yet\n", what(t.kind), t.place.name)
 		wanted = math.MaxInt
 	}
-	for ; ctx.Err() == nil; wanted = math.MaxInt {
-		if err = t.attach(false); err != nil {
-			return err
+	for ; ctx.Err() == nil && !readerGone(os.Stdout); wanted = math.MaxInt {
+		if before := t.feed; before == nil || err != nil || time.Since(t.looked) > lookEvery {
+			if attachErr := t.attach(false); attachErr != nil {
+				return attachErr
+			}
+			if err != nil && t.feed == before {
+				return err // and not because the fleet has ended
+			}
 		}
 		if t.feed != nil {
 			err = t.goOn(ctx, wanted)
 		} else if err = t.printer.flush(); err == nil {
 			sleep(ctx, existEvery)
 		}
-		if err != nil {
-			return err
-		}
-		if readerGone(os.Stdout) {
-			return nil
-		}
 	}
-	return nil
+	return err
 }
 
 func (t *tail) goOn(ctx context.Context, wanted int) error {
@@ -283,13 +289,13 @@ func (t *tail) goOn(ctx context.Context, wanted int) error {
 	if err := t.printer.flush(); err != nil {
 		return err
 	}
-	t.feed.wait(ctx, lookEvery)
-	return nil
+	return t.feed.wait(ctx, lookEvery)
 }
 
 // attach finds the fleet and its ring, if they exist by now. What begins or
 // ends while it is followed is told.
 func (t *tail) attach(first bool) error {
+	t.looked = time.Now()
 	turn, err := t.place.look()
 	if err != nil {
 		return err
@@ -435,7 +441,7 @@ func (i *feedItem) text(ring uint8, asHex bool) string {
 func (i *feedItem) time() time.Time {
 	switch {
 	case i.claim != nil && i.claim.Change == orbit.Claimed:
-		return i.claim.Holder.Since
+		return i.claim.Holder.Since.Time()
 	case i.at != 0:
 		return i.at.Time()
 	}
@@ -510,7 +516,7 @@ func (i *feedItem) object(ring uint8, asHex bool) feedObject {
 }
 
 func newClaimObject(h *orbit.Holder) *claimObject {
-	o := &claimObject{Kind: h.Kind, Label: h.Label, Owner: h.Owner, PID: h.PID, Token: h.Token, Since: h.Since}
+	o := &claimObject{Kind: h.Kind, Label: h.Label, Owner: h.Owner, PID: h.PID, Token: h.Token, Since: h.Since.Time()}
 	if h.Left <= forever {
 		until := time.Now().Add(h.Left)
 		o.Until = &until

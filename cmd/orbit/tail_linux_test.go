@@ -54,3 +54,17 @@ func TestTailThatWasStoppedTellsHowManyItMissed(t *testing.T) {
 	c.Process.Signal(os.Interrupt)
 	wantLines(t, columns(c.finish(exitDone), 3), want...)
 }
+
+func TestTailSaysThatItsRingWasRemovedByHand(t *testing.T) {
+	f := joinFleet(t, nil)
+	publish(t, openBus(t, f), "there", "")
+	c := start(t, "tail", "-f", f.Name())
+	c.until("there")
+	if err := os.Remove(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", f.Name(), orbit.KindEvents, os.Geteuid())); err != nil {
+		t.Fatal(err)
+	}
+	c.finish(exitFailed)
+	if got := c.stderr.String(); !strings.Contains(got, "its segment was removed while in use") {
+		t.Errorf("got %q on standard error, want it to say that the segment was removed", got)
+	}
+}

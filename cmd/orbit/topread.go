@@ -114,7 +114,7 @@ func (r *topReader) readMembers(s *topSnapshot) error {
 	}
 	nodes := []uint16{0} // not empty, which would mean those of the expected size
 	for _, m := range members {
-		s.members = append(s.members, topMember{node: m.Node, pid: m.PID, age: time.Since(m.Since), pulse: orbit.Pulse{State: orbit.Missing}})
+		s.members = append(s.members, topMember{node: m.Node, pid: m.PID, age: m.Since.Age(), pulse: orbit.Pulse{State: orbit.Missing}})
 		nodes = append(nodes, m.Node)
 	}
 	heart, err := orbit.Heartbeats(r.place.fleet)
