@@ -38,8 +38,8 @@ before the publish until a process that slept in Cursor.Wait has the frame, for
 one in two and for 99 of 100.
 
 The figures of several processes mean little on a machine that is busy with
-other things. It leaves nothing in shared memory:
-also after Ctrl-C, and even if this process is killed.
+other things. It leaves nothing in shared memory: also after Ctrl-C, and even if
+this process is killed.
 `,
 	flags: func(f *flag.FlagSet) {
 		f.DurationVar(&benchFlags.length, "for", 10*time.Second, "how long to measure, at least 200ms; shorter is less exact")
@@ -116,17 +116,23 @@ const (
 	matePatience = 10 * time.Second // with their leaving at the end
 )
 
-// run measures everything, each for its share of the time.
+// run measures everything, each for its share of the time. The mates join
+// first: one of them is always there to clear the fleet away.
 func (b *bench) run(ctx context.Context) (err error) {
-	if b.fleet, err = orbit.Join(b.name, orbit.Options{Size: benchMates + 1}); err != nil {
+	if err := mustNotExist(b.name); err != nil {
 		return err
 	}
 	for range benchMates {
 		m, err := startMate(ctx, b.name)
+		if m != nil {
+			b.mates = append(b.mates, m)
+		}
 		if err != nil {
 			return err
 		}
-		b.mates = append(b.mates, m)
+	}
+	if b.fleet, err = orbit.Join(b.name, orbit.Options{Size: benchMates + 1}); err != nil {
+		return err
 	}
 	b.head()
 	if err := b.measureCalls(ctx, b.length*6/10); err != nil {

@@ -41,8 +41,8 @@ prints the frames of another ring:
   heartbeat  when which node beat
   contest    claims: what became of each, its subject, token, owner and end;
              the time is that of the claim, for a claim that is new
-  1 to 199   frames of a user's ring: id, class, version and payload; they
-             carry no time. So does the ring of the cache.
+  cache      frames as they are: id, kind, version and payload; they do not
+  1 to 199   say when they were published
 
 Where counters were passed without a frame, a line says so in that place:
 
@@ -52,11 +52,11 @@ Where counters were passed without a frame, a line says so in that place:
 a frame, "lost" are frames whose writer died before it finished or that are
 damaged. What lies before the newest -n frames is not told.
 
-It ends there, or with -f goes on with what is published from then on, some
-hundred times a second. -f waits for a fleet or a ring that does not exist yet,
-and when the fleet is removed for the next one of that name; of a ring that
-begins later it prints all. It ends, with exit code 0, on Ctrl-C, SIGTERM or
-when nobody reads its output any more.
+It ends there, or with -f goes on with what is published from then on: it looks
+some hundred times a second. -f waits for a fleet or a ring that does not exist
+yet, and when the fleet is removed, for the next one of that name; of a ring
+that begins later it prints all. It ends, with exit code 0, on Ctrl-C, SIGTERM
+or when nobody reads its output any more.
 
 Payloads are printed as text if that is what they are, quoted if something in
 it cannot be printed, and otherwise in hex. With -json each line is an object

@@ -231,7 +231,11 @@ func TestTopThatIsSuspendedLeavesTheTerminalAndComesBack(t *testing.T) {
 	f := joinFleet(t, nil)
 	// A shell that controls jobs stops its job on Ctrl-Z, and takes it up again
 	// when the test says so.
-	p := startPty(t, 90, 24, "/bin/bash", "-mc", program+" top -interval 50ms "+f.Name()+"; echo shell has it; read -r _; fg >/dev/null; echo ended with $?")
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
+	p := startPty(t, 90, 24, bash, "-mc", program+" top -interval 50ms "+f.Name()+"; echo shell has it; read -r _; fg >/dev/null; echo ended with $?")
 	before := p.modes()
 	p.untilShown("^q quit")
 	p.press("\x1a")
