@@ -150,6 +150,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 func (b *bench) clear() error {
 	var all []*process
 	for _, m := range b.mates {
+		m.tell(mateLeaves + "\n") // if it lives
 		all = append(all, m.process)
 	}
 	err := stopAll(all, matePatience)

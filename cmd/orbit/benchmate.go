@@ -28,7 +28,7 @@ var benchMateFlags struct{ fleet string }
 var benchMateCommand = &command{
 	name:   "bench-mate",
 	args:   "-fleet name",
-	long:   "One of the processes that \"orbit bench\" starts. It leaves when its standard\ninput ends, and clears the fleet away if it was the last.\n",
+	long:   "One of the processes that \"orbit bench\" starts. It leaves when it is told to. When\nits standard input ends before, it clears the fleet away.\n",
 	hidden: true,
 	flags: func(f *flag.FlagSet) {
 		f.StringVar(&benchMateFlags.fleet, "fleet", "", "`name` of the fleet")
@@ -41,27 +41,34 @@ const (
 	mateReady  = "ready"
 	mateWrites = "write" // from one Stamp to another; it answers with the number of frames
 	mateSleeps = "sleep" // until woken, over and over; see listen
+	mateLeaves = "leave"
 )
 
 func runBenchMate() error {
 	// A Ctrl-C reaches the whole foreground of a terminal. The bench decides.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	ctx, parentGone := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.Background())
 	orders := make(chan string)
+	dismissed := false
 	go func() {
 		defer close(orders)
-		defer parentGone()
-		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			orders <- in.Text()
+		defer end()
+		for in := bufio.NewScanner(os.Stdin); !dismissed && in.Scan(); {
+			if dismissed = in.Text() == mateLeaves; !dismissed {
+				orders <- in.Text()
+			}
 		}
 	}()
 	fleet, err := orbit.Join(benchMateFlags.fleet, orbit.Options{Size: benchMates + 1})
 	if err != nil {
 		return err
 	}
-	// Whoever leaves last takes the fleet with it. For all others this fails.
-	defer orbit.Remove(benchMateFlags.fleet)
-	defer fleet.Close()
+	defer func() {
+		fleet.Close()
+		if ctx.Err() != nil && !dismissed {
+			clearAfterDeath(benchMateFlags.fleet)
+		}
+	}()
 	ring, err := fleet.Ring(benchKind)
 	if err != nil {
 		return err
@@ -73,6 +80,16 @@ func runBenchMate() error {
 		}
 	}
 	return nil
+}
+
+// clearAfterDeath removes the fleet of a bench that was killed, as soon as the
+// kernel has let go of it and the other mates have left.
+func clearAfterDeath(fleet string) {
+	for end := time.Now().Add(matePatience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if err := orbit.Remove(fleet); !errors.Is(err, orbit.ErrInUse) {
+			return
+		}
+	}
 }
 
 func obey(ctx context.Context, ring *orbit.Ring, order string) error {

@@ -164,10 +164,9 @@ func TestTopGivesTheTerminalBackAsItWas(t *testing.T) {
 			if after := p.modes(); after != before {
 				t.Errorf("got modes %s at the end, want %s", after, before)
 			}
-			text := p.text()
-			if i, j := strings.Index(text, otherScreen), strings.LastIndex(text, thatScreen); i < 0 || j < i || !strings.HasSuffix(text, wrapLines+showCursor+thatScreen) {
-				t.Errorf("the screen of before is not shown at the end of %q", text)
-			}
+			p.until("the screen of before is back", func() bool {
+				return strings.Contains(p.text(), otherScreen) && strings.HasSuffix(p.text(), wrapLines+showCursor+thatScreen)
+			})
 		})
 	}
 }
