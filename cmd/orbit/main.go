@@ -28,19 +28,27 @@ type command struct {
 }
 
 var commands = []*command{
-	demoCommand,
+	// Looking.
 	lsCommand,
 	infoCommand,
-	clearCommand,
-	doctorCommand,
-	siblingCommand,
+	topCommand,
+	tailCommand,
+	whoCommand,
+	keysCommand,
 	getCommand,
+	// Using.
 	putCommand,
 	delCommand,
-	keysCommand,
 	pubCommand,
-	whoCommand,
 	runCommand,
+	// Keeping.
+	clearCommand,
+	doctorCommand,
+	benchCommand,
+	demoCommand,
+	// Started by these.
+	siblingCommand,
+	benchMateCommand,
 }
 
 const usageHead = `Orbit lets sibling processes on one host share recent facts through shared

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"orbit"
+)
+
+// A topReader takes snapshots of whatever fleet has a name, one after the
+// other, and keeps what a snapshot cannot tell by itself: how fast the heads
+// move, and the events that came.
+type topReader struct {
+	place    attachment
+	fresh    time.Duration // how old a fresh heartbeat may be
+	prefixes []string      // of the cache, to be watched
+
+	heads  map[uint8][]headSample // by kind, the newest last
+	feed   *feed                  // of events, nil while there are none
+	events []string
+	caches map[string]*orbit.Cache
+	absent bool // the fleet, after it was there
+}
+
+// A headSample is what the head of a ring was at a time.
+type headSample struct {
+	at   orbit.Stamp
+	head uint64
+}
+
+const (
+	keptSamples = 61  // of heads, for 60 rates
+	keptEvents  = 200 // lines
+	rateOver    = time.Second
+)
+
+func newTopReader(fleet string, fresh time.Duration, prefixes []string) *topReader {
+	r := &topReader{place: attachment{name: fleet}, fresh: fresh, prefixes: prefixes}
+	r.place.leave = r.readEvents
+	r.forget()
+	return r
+}
+
+// open attaches to the fleet, which must exist.
+func (r *topReader) open() (err error) {
+	r.place.fleet, err = observe(r.place.name)
+	return err
+}
+
+// forget begins anew, but for the events.
+func (r *topReader) forget() {
+	r.heads = map[uint8][]headSample{}
+	r.caches = map[string]*orbit.Cache{}
+	r.feed = nil
+}
+
+// clear forgets the samples, but for the newest, and the events.
+func (r *topReader) clear() {
+	for kind, samples := range r.heads {
+		r.heads[kind] = samples[len(samples)-1:]
+	}
+	r.events = nil
+}
+
+// read takes a snapshot.
+func (r *topReader) read() *topSnapshot {
+	s := &topSnapshot{fleet: r.place.name, at: time.Now()}
+	switch turn, err := r.place.look(); {
+	case err != nil:
+		s.trouble = strings.TrimPrefix(err.Error(), "orbit: ")
+	case turn == ends:
+		r.forget()
+		r.absent = true
+		r.say("-- the fleet ends --")
+	case turn == begins:
+		r.forget()
+		r.absent = false
+		r.say("-- the fleet begins --")
+	}
+	if r.absent {
+		s.trouble = "The fleet was removed. Waiting for another one of this name."
+	} else if r.place.fleet != nil {
+		r.readFleet(s)
+	}
+	s.events = slices.Clone(r.events)
+	return s
+}
+
+func (r *topReader) say(line string) {
+	r.events = append(r.events, line)
+	r.events = r.events[max(len(r.events)-keptEvents, 0):]
+}
+
+func (r *topReader) readFleet(s *topSnapshot) {
+	steps := []func(*topSnapshot) error{r.readMembers, r.readRings, r.readHolders, r.readCache}
+	for _, step := range steps {
+		if err := notYet(step(s)); err != nil && s.trouble == "" {
+			s.trouble = strings.TrimPrefix(err.Error(), "orbit: ")
+		}
+	}
+	if len(s.members) == 0 && s.trouble == "" {
+		s.trouble = "No member lives. What they left is still there."
+	}
+	r.readEvents()
+}
+
+func (r *topReader) readMembers(s *topSnapshot) error {
+	members, err := r.place.fleet.Members()
+	if err != nil {
+		return err
+	}
+	nodes := []uint16{0} // not empty, which would mean those of the expected size
+	for _, m := range members {
+		s.members = append(s.members, topMember{node: m.Node, pid: m.PID, age: m.Since.Age(), pulse: orbit.Pulse{State: orbit.Missing}})
+		nodes = append(nodes, m.Node)
+	}
+	heart, err := orbit.Heartbeats(r.place.fleet)
+	if err != nil {
+		return err
+	}
+	pulses, err := heart.Snapshot(r.fresh, nodes...)
+	for _, p := range pulses {
+		i := slices.IndexFunc(s.members, func(m topMember) bool { return m.node == p.Node })
+		switch {
+		case i >= 0:
+			s.members[i].pulse = p
+		case p.State != orbit.Missing:
+			s.strays++
+		}
+	}
+	return err
+}
+
+func (r *topReader) readRings(s *topSnapshot) error {
+	kinds, err := r.place.fleet.Kinds()
+	if errors.Is(err, errors.ErrUnsupported) {
+		kinds, err = r.triedKinds(), nil
+	}
+	for _, kind := range kinds {
+		ring, err := r.place.fleet.Ring(kind)
+		if err != nil {
+			s.rings = append(s.rings, topRing{kind: kind, trouble: strings.TrimPrefix(err.Error(), "orbit: ")})
+			continue
+		}
+		now := headSample{orbit.Now(), ring.Head()}
+		past := append(r.heads[kind], now)
+		past = past[max(len(past)-keptSamples, 0):]
+		r.heads[kind] = past
+		s.rings = append(s.rings, topRing{kind: kind, geometry: ring.Geometry(), head: now.head, rate: lately(past), history: rates(past)})
+	}
+	return err
+}
+
+// triedKinds finds the rings of a fleet where they cannot be listed.
+func (r *topReader) triedKinds() (kinds []uint8) {
+	for kind := 1; kind < 256; kind++ {
+		if _, err := r.place.fleet.Ring(uint8(kind)); !errors.Is(err, orbit.ErrNotExist) {
+			kinds = append(kinds, uint8(kind))
+		}
+	}
+	return kinds
+}
+
+// rates returns what each sample is over the one before, per second.
+func rates(samples []headSample) (list []float64) {
+	for i := 1; i < len(samples); i++ {
+		list = append(list, rateBetween(samples[i-1], samples[i]))
+	}
+	return list
+}
+
+// lately returns the rate over the last second, or the last two samples if
+// they are further apart.
+func lately(samples []headSample) float64 {
+	if len(samples) < 2 {
+		return 0
+	}
+	last := samples[len(samples)-1]
+	i := len(samples) - 2
+	for i > 0 && time.Duration(last.at-samples[i].at) < rateOver {
+		i--
+	}
+	return rateBetween(samples[i], last)
+}
+
+func rateBetween(a, b headSample) float64 {
+	return float64(b.head-a.head) / max(time.Duration(b.at-a.at), 1).Seconds()
+}
+
+func (r *topReader) readHolders(s *topSnapshot) error {
+	contest, err := orbit.OpenContest(r.place.fleet)
+	if err != nil {
+		return err
+	}
+	s.holders, err = contest.Holders()
+	return err
+}
+
+func (r *topReader) readCache(s *topSnapshot) error {
+	ring, err := r.place.fleet.Ring(orbit.KindCache)
+	if err != nil {
+		return err
+	}
+	s.cache = &topCache{rate: lately(r.heads[orbit.KindCache]), capacity: ring.Geometry().Capacity}
+	for _, prefix := range r.prefixes {
+		stats, err := r.cacheStats(prefix)
+		if err != nil {
+			return err
+		}
+		s.cache.prefixes = append(s.cache.prefixes, topPrefix{prefix, stats.Entries, stats.Evictions})
+	}
+	return nil
+}
+
+func (r *topReader) cacheStats(prefix string) (stats orbit.CacheStats, err error) {
+	if r.caches[prefix] == nil {
+		if r.caches[prefix], err = orbit.OpenCache(r.place.fleet, prefix); err != nil {
+			delete(r.caches, prefix)
+			return stats, err
+		}
+	}
+	return r.caches[prefix].Stats()
+}
+
+// readEvents reads what was published by now, as far as it is to be shown.
+func (r *topReader) readEvents() {
+	if r.feed == nil {
+		var err error
+		if r.feed, err = openFeed(r.place.fleet, orbit.KindEvents); err != nil {
+			r.feed = nil
+			return
+		}
+	}
+	for head := r.feed.ring.Head(); int64(head-r.feed.at()) > 0; {
+		var item feedItem
+		if more, err := r.feed.next(&item); err != nil || !more {
+			return
+		}
+		if item.passed.Total() == 0 && head-r.feed.at() > keptEvents {
+			continue // it would scroll out at once
+		}
+		for _, line := range item.lines(orbit.KindEvents, false) {
+			r.say(line)
+		}
+	}
+}
+
+// watchFor reads several times within a while, so that there are rates to show,
+// and returns the last snapshot.
+func (r *topReader) watchFor(ctx context.Context, d time.Duration) *topSnapshot {
+	const reads = 20
+	for range reads {
+		r.read()
+		sleep(ctx, d/reads)
+	}
+	return r.read()
+}
