@@ -32,8 +32,68 @@
 //	newest, id, err := load.Load()
 //
 // Use [Bind] for small values of fixed layout, [RingOf] for payloads of bytes.
-// Four substrates stand on the rings: [Cache], [EventBus], [Contest] and
-// [Heartbeat].
+// Reading and storing allocate nothing and make no system call.
+//
+// # Reading everything
+//
+// A [Cursor] reads a ring in order. It is told what it was too slow for, and
+// sleeps while there is nothing:
+//
+//	cursor := load.Ring().Oldest()
+//	for frame, err := range cursor.Frames(ctx) {
+//		...
+//	}
+//	missed := cursor.Tally().Gap
+//
+// # What stands on the rings
+//
+// Events are news for whoever listens. All topics share one ring, and a
+// subscriber that falls behind is told by how much:
+//
+//	bus, err := orbit.Events(fleet)
+//	id, err := bus.Publish("job.done", payload)
+//	for ev, err := range bus.SubscribeNow(orbit.TopicPrefix("job.")).Events(ctx) {
+//		...
+//	}
+//
+// A [Cache] has bytes by key. It forgets by overwriting its oldest writes:
+//
+//	cache, err := orbit.OpenCache(fleet, "session/")
+//	err = cache.Put(token, user, time.Hour)
+//	user, ok, err := cache.Get(token)
+//	won, err := cache.Add("rebuild", nil, time.Minute) // by one process only
+//
+// A [Contest] decides who does what. A guard falls with its process, and its
+// token fences off whoever held the subject before:
+//
+//	contest, err := orbit.OpenContest(fleet)
+//	guard, err := orbit.Claim[Job](contest, "nightly", "worker-1", time.Minute)
+//	if errors.Is(err, orbit.ErrHeld) {
+//		return // the error says whom to yield to
+//	}
+//	defer guard.Release()
+//
+// A [Heartbeat] says who is still publishing, [Fleet.Members] who has a seat. A
+// process that hangs keeps its seat, and its heart stops:
+//
+//	heart, err := orbit.Heartbeats(fleet)
+//	err = heart.Beat() // from the loop that does the work
+//	pulses, err := heart.Snapshot(5 * time.Second)
+//
+// # Processes come and go
+//
+// A process may be killed at any instruction. Its seat, its node id and its
+// claims are free as soon as the kernel knows; the frame it was writing is lost
+// and counted as such. A stopped process is stepped round, and when it goes on
+// it damages nothing. Segments stay when all members are gone, and the next
+// member goes on with them; [Remove] deletes them. [Observe] opens a fleet for
+// reading only, without joining it.
+//
+// # Errors
+//
+// Errors are tested for with [errors.Is] against the variables of this package,
+// and say what was found and what was wanted. That there is no frame to return
+// is [ErrNoFrame], which is not a failure. Nothing panics on bad input.
 //
 // # Guarantees
 //
@@ -49,7 +109,8 @@
 //
 // All processes of one user are trusted to follow the protocol; nobody else
 // can open the segments. A sibling that scribbles over a segment can make
-// operations fail or lose frames, never crash or hang another process.
+// operations fail, lose frames or get wrong ones, never crash or hang another
+// process.
 package orbit
 
 import (
