@@ -259,6 +259,7 @@ const (
 // A CacheOp is what a frame of the cache's ring does.
 type CacheOp uint8
 
+// What a frame does to the key it names.
 const (
 	CachePut    CacheOp = cachePut
 	CacheAdd    CacheOp = cacheAdd // counts only if the key had nothing: see [Cache]

@@ -111,6 +111,7 @@ func (g Geometry) valid(kind uint8) bool {
 		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= min(maxSegment, uint64(^uint(0)>>2))
 }
 
+// String returns the geometry in words, as errors have it.
 func (g Geometry) String() string {
 	return itoa(g.Capacity) + " slots of " + itoa(g.PayloadLimit) + " bytes"
 }
