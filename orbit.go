@@ -875,7 +875,7 @@ func removeSegment(name string) error {
 // each kind the time of creation of the segment that the members use. A seat is
 // one cache line:
 //
-//	state u64  turn << 1 | taken
+//	state u64  check : 51 | turn : 12 | taken : 1, or 0 if it was never taken
 //	pid u64 | node u64 | since u64 | mark u64
 //
 // A seat belongs to whoever holds its lock, which the kernel drops when the
@@ -1007,7 +1007,7 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	atomic.StoreUint64(ro.seat(i, seatPID), uint64(processID()))
 	atomic.StoreUint64(ro.seat(i, seatNode), uint64(node))
 	atomic.StoreUint64(ro.seat(i, seatSince), uint64(clockNow()))
-	atomic.StoreUint64(ro.seat(i, 0), turn<<1|seatTaken)
+	atomic.StoreUint64(ro.seat(i, 0), sealed(turn<<1|seatTaken))
 	f.node = node
 	f.owner = uint64(i)<<turnBits | turn
 	return nil
@@ -1128,12 +1128,21 @@ func (f *Fleet) memberAlive(owner uint64) bool {
 }
 
 func (ro *roster) alive(seat int, turn uint64) bool {
-	if atomic.LoadUint64(ro.seat(seat, 0)) != turn<<1|seatTaken {
-		return false
-	}
-	held := ro.held(seat)
-	// A holder of that turn who died may have been followed meanwhile.
-	return held && atomic.LoadUint64(ro.seat(seat, 0)) == turn<<1|seatTaken
+	// A holder of that turn who died may be followed at any moment.
+	return ro.mayHave(seat, turn) && ro.held(seat) && ro.mayHave(seat, turn)
+}
+
+// mayHave tells whether the word of a seat is of that turn, or says nothing,
+// because it was overwritten: then the lock alone counts.
+func (ro *roster) mayHave(seat int, turn uint64) bool {
+	w := atomic.LoadUint64(ro.seat(seat, 0))
+	return w == sealed(turn<<1|seatTaken) || w != sealed(w)
+}
+
+// sealed returns the word of a seat for the low bits of v, with check bits.
+func sealed(v uint64) uint64 {
+	v &= 1<<(turnBits+1) - 1
+	return v | (v+1)*0x9e3779b97f4a7c15<<(turnBits+1)
 }
 
 func (ro *roster) held(seat int) bool {
@@ -1168,7 +1177,7 @@ func (ro *roster) leave(f *Fleet, drained bool) {
 func (ro *roster) vacate(i int, turn uint64) {
 	var err error // a damaged roster has no seats to give up
 	defer ro.catchFault(enterGuard(), &err)
-	atomic.StoreUint64(ro.seat(i, 0), turn<<1)
+	atomic.StoreUint64(ro.seat(i, 0), sealed(turn<<1))
 }
 
 // A Member is a process that holds a seat in the fleet.
@@ -1247,7 +1256,7 @@ func (ro *roster) bury(i int, st uint64) {
 		return
 	}
 	if ok, _ := ro.file.lockSeat(i, ro.mark(i)); ok {
-		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, st&^seatTaken)
+		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, sealed(st&^seatTaken))
 		ro.file.unlockSeat(i, ro.mark(i))
 	}
 }
@@ -1683,6 +1692,9 @@ func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
 		if id.Node() == node {
 			return v, id, nil
 		}
+	}
+	if o.ring.gate.Load() != gateOpen {
+		return v, 0, o.ring.gateError()
 	}
 	return v, 0, ErrNoFrame
 }

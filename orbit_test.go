@@ -2781,7 +2781,7 @@ func cacheOwner(t testing.TB, fleet string, node uint16) uint64 {
 	for seat := range uint64(orbit.MaxMembers) {
 		at := table + 64*seat
 		if st := binary.NativeEndian.Uint64(b[at:]); st&1 != 0 && binary.NativeEndian.Uint64(b[at+16:]) == uint64(node) {
-			return seat<<12 | st>>1
+			return seat<<12 | st>>1&(1<<12-1)
 		}
 	}
 	t.Fatalf("node %d has no seat", node)

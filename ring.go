@@ -147,6 +147,8 @@ type Ring struct {
 	// Under the fleet's lock.
 	bound     reflect.Type // by [Bind] or [RingOf], if it was
 	substrate closer       // that stands on the ring, if one does
+
+	alarm atomic.Pointer[func()] // called once the segment proves damaged
 }
 
 // The gate is open until the fleet closes or the segment proves damaged.
@@ -336,10 +338,14 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 			continue
 		}
 		r.raiseHead(h + 1)
-		if r.gate.Load() != gateOpen {
-			return 0, r.takeBack(h, h+1)
+		switch {
+		case r.gate.Load() == gateOpen:
+			return h, nil
+		case mint:
+			// It owns nothing: what the slot says is about somebody's older frame.
+			return 0, r.gateError()
 		}
-		return h, nil
+		return 0, r.takeBack(h, h+1)
 	}
 }
 
@@ -872,10 +878,12 @@ type Cursor struct {
 }
 
 // Oldest returns a cursor that starts at the oldest frame still held.
-func (r *Ring) Oldest() *Cursor {
-	var err error
+func (r *Ring) Oldest() (c *Cursor) {
+	c = r.At(0)
+	var err error // the cursor will say so itself
 	defer r.catchFault(enterGuard(), &err)
-	return r.At(r.oldest(atomic.LoadUint64(r.head)))
+	c.next = r.oldest(atomic.LoadUint64(r.head))
+	return c
 }
 
 // Tail returns a cursor that starts at the head: it sees frames published
@@ -1292,6 +1300,9 @@ func (r *Ring) shut(gate uint32) {
 		r.gate.Store(gate)
 	}
 	r.waiters.broadcast()
+	if alarm := r.alarm.Load(); alarm != nil && gate == gateDamaged {
+		(*alarm)()
+	}
 }
 
 // drain waits until no goroutine of this process is between claim and commit:
@@ -1367,8 +1378,7 @@ type segment struct {
 
 // keep gives shared memory and the file back when s is collected.
 func (s *segment) keep() {
-	last := *s
-	runtime.AddCleanup(s, (*segment).drop, &last)
+	runtime.SetFinalizer(s, (*segment).drop)
 }
 
 func (s *segment) drop() {

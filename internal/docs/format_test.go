@@ -163,7 +163,12 @@ func TestFormatIsAsDocumented(t *testing.T) {
 	// The roster: a header without slots, and one seat taken.
 	roster := segment(0)
 	table := roster[word(roster[56:]):]
-	r.want("seat state", table, native, 1<<1|1)
+	seat := word(table[r.place("seat state").offset:])
+	r.bits("seat taken", seat, 1)
+	r.bits("seat turn", seat, 1)
+	check := uint64(1<<1|1) + 1
+	check *= 0x9e3779b97f4a7c15
+	r.bits("seat check", seat, check&(1<<51-1))
 	r.want("seat pid", table, native, uint64(os.Getpid()))
 	r.want("seat node", table, native, 500)
 	recent("seat since", word(table[r.place("seat since").offset:]))

@@ -220,7 +220,7 @@ func TestFirstProgramOfTheReadmeRuns(t *testing.T) {
 	if m == nil {
 		t.Fatal("the README has no program")
 	}
-	if n := strings.Count(m[1], "\n"); n > 32 {
+	if n := strings.Count(m[1], "\n"); n > 25 {
 		t.Errorf("the first program has %d lines", n)
 	}
 	dir, err := os.MkdirTemp("testdata", "program")
