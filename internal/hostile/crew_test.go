@@ -196,14 +196,17 @@ func (w *crew) end() error {
 
 func init() { roles["worker"] = worker }
 
-// worker is a process with a crew: worker fleet spoils. It answers questions
-// about the crew.
+// worker is a process with a crew: worker fleet spoils side. It answers
+// questions about the crew.
 func worker(args []string) error {
 	read := proc.WatchParent()
 	before := runtime.NumGoroutine()
 	f, err := orbit.Join(args[0], crewOptions())
 	if err != nil {
 		return err
+	}
+	if len(args) > 2 {
+		side = args[2]
 	}
 	w := crew{fleet: f, spoils: args[1]}
 	if err := w.start(); err != nil {

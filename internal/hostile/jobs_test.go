@@ -138,7 +138,7 @@ type value struct{ A, B, Sum uint64 }
 
 func (value) OrbitKind() uint8 { return kindValues }
 
-func valueOf(n uint64) value { return value{n, n * n, n ^ n*n<<1 ^ 0x5bd1e995} }
+func valueOf(n uint64) value { return value{n, n * n, n ^ n*n<<1 ^ uint64(sumOf("value", make([]byte, 4)))} }
 
 func (w *crew) value(v value, id orbit.NetID64, err error) error {
 	if err == nil && v != valueOf(v.A) && !w.spoiled(id.Counter()) {
@@ -403,8 +403,12 @@ func (w *crew) roster() error {
 	return nil
 }
 
-// visit uses the fleet as a newcomer does.
+// visit uses the fleet as a newcomer does. It may be another fleet than the
+// crew's, which had the name before.
 func (w *crew) visit(f *orbit.Fleet, i int) error {
+	if side != "" {
+		w = &crew{spoils: "all"}
+	}
 	switch i % 5 {
 	case 0:
 		r, err := f.Ring(kindFrames)

@@ -149,8 +149,11 @@ func vouched(about string, seed uint64, n int) []byte {
 	return p
 }
 
+// side is whose bytes a process writes, and expects to read.
+var side string
+
 func sumOf(about string, p []byte) uint32 {
-	sum := crc32.ChecksumIEEE([]byte(about))
+	sum := crc32.ChecksumIEEE([]byte(side + about))
 	return crc32.Update(sum, crc32.IEEETable, append([]byte{byte(len(p)), byte(len(p) >> 8)}, p[4:]...))
 }
 
