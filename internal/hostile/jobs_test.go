@@ -138,7 +138,9 @@ type value struct{ A, B, Sum uint64 }
 
 func (value) OrbitKind() uint8 { return kindValues }
 
-func valueOf(n uint64) value { return value{n, n * n, n ^ n*n<<1 ^ uint64(sumOf("value", make([]byte, 4)))} }
+func valueOf(n uint64) value {
+	return value{n, n * n, n ^ n*n<<1 ^ uint64(sumOf("value", make([]byte, 4)))}
+}
 
 func (w *crew) value(v value, id orbit.NetID64, err error) error {
 	if err == nil && v != valueOf(v.A) && !w.spoiled(id.Counter()) {
@@ -255,10 +257,12 @@ func (w *crew) events() error {
 	})
 	w.add("events", "Events", func(int) error {
 		s, err := b.SubscribeAt(batch.Position())
-		if err != nil && !errors.Is(err, orbit.ErrNotExist) { // the head may have been thrown back
+		if errors.Is(err, orbit.ErrNotExist) { // the head was thrown back, or is gone
+			_, err = b.Ring().Stats()
+			s = b.SubscribeNow()
+		}
+		if err != nil {
 			return err
-		} else if err != nil {
-			s = b.SubscribeOldest()
 		}
 		return briefly(func(ctx context.Context) (last error) {
 			for ev, err := range s.Events(ctx) {
