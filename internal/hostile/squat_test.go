@@ -4,7 +4,6 @@ package hostile
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,12 +67,12 @@ var squats = map[string]func(path, bait string, sound []byte) error{
 	"link to itself":  func(path, _ string, _ []byte) error { return os.Symlink(path, path) },
 	"FIFO":            func(path, _ string, _ []byte) error { return syscall.Mkfifo(path, 0o666) },
 	"socket": func(path, _ string, _ []byte) error {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 		if err != nil {
 			return err
 		}
-		l.SetUnlinkOnClose(false)
-		return l.Close()
+		defer syscall.Close(fd)
+		return syscall.Bind(fd, &syscall.SockaddrUnix{Name: path})
 	},
 }
 
