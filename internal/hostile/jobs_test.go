@@ -255,8 +255,9 @@ func (w *crew) events() error {
 	w.add("events", "Next", func(int) error {
 		return briefly(func(ctx context.Context) error { var ev orbit.Event; return event(&ev, next.Next(ctx, &ev)) })
 	})
+	place := b.SubscribeOldest().Position()
 	w.add("events", "Events", func(int) error {
-		s, err := b.SubscribeAt(batch.Position())
+		s, err := b.SubscribeAt(place)
 		if errors.Is(err, orbit.ErrNotExist) { // the head was thrown back, or is gone
 			_, err = b.Ring().Stats()
 			s = b.SubscribeNow()
@@ -265,6 +266,7 @@ func (w *crew) events() error {
 			return err
 		}
 		return briefly(func(ctx context.Context) (last error) {
+			defer func() { place = s.Position() }()
 			for ev, err := range s.Events(ctx) {
 				if last = event(&ev, err); errors.Is(last, errUnsound) {
 					return last

@@ -231,3 +231,43 @@ func TestSecondNameOfARosterIsForeign(t *testing.T) {
 	}
 	mustBe(t, "Join under a second name", err, orbit.ErrForeign, two)
 }
+
+// shortContest truncates a contest so that the last records are gone, and has
+// this process find out. It returns a guard from before, and the contest.
+func shortContest(t *testing.T) (*orbit.Guard, *orbit.Contest) {
+	t.Helper()
+	fleet := proc.Fleet(t)
+	c := contest(t, join(t, fleet, crewOptions()))
+	g, err := orbit.Claim[task](c, "early", "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openSegment(t, fleet, int(orbit.KindContest))
+	s.truncate(s.size - page)
+	for i := 0; err == nil; i++ {
+		_, err = orbit.Claim[task](c, strconv.Itoa(i), "", time.Hour)
+	}
+	mustBe(t, "Claim once the records that are left are taken", err, orbit.ErrDamaged)
+	return g, c
+}
+
+func TestTruncatedContestGrantsNothing(t *testing.T) {
+	weakness(t, "Claim in a contest known to be damaged returns a guard, which is not valid, and no error")
+	g, c := shortContest(t)
+	g.Release() // it gives back a record that is still there
+	h, err := orbit.Claim[task](c, "late", "", time.Hour)
+	mustBe(t, "Claim", err, orbit.ErrDamaged)
+	if err == nil {
+		t.Logf("the guard is valid: %v", h.Valid())
+	}
+}
+
+func TestTruncatedContestEndsContexts(t *testing.T) {
+	weakness(t, "the context of a guard goes on in a contest known to be damaged, though the guard is not valid")
+	g, _ := shortContest(t)
+	select {
+	case <-g.Context().Done():
+	case <-time.After(2 * time.Second):
+		t.Errorf("2 s after the damage was found the context has not ended; the guard is valid: %v", g.Valid())
+	}
+}
