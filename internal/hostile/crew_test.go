@@ -102,29 +102,32 @@ func (w *crew) add(segment, name string, turn func(i int) error) *job {
 	return j
 }
 
-// work takes turns until the crew's fleet is closed, and then one more.
+// work takes turns until the crew's fleet is closed, and then until one fails
+// for good.
 func (w *crew) work(j *job) {
 	defer w.wg.Done()
+	var end time.Time
 	for i := 0; ; i++ {
-		last := w.closed.Load()
+		if end.IsZero() && w.closed.Load() {
+			end = time.Now().Add(patience)
+		}
 		j.began.Store(time.Now().UnixNano())
 		err := j.turn(i)
 		j.began.Store(0)
-		if errors.Is(err, errUnsound) || nameOf(err) == "unnamed" {
+		gone := errors.Is(err, orbit.ErrClosed) || errors.Is(err, orbit.ErrDamaged)
+		switch {
+		case errors.Is(err, errUnsound), nameOf(err) == "unnamed":
 			die("%s of %s: %v", j.name, j.segment, err)
-		}
-		if errors.Is(err, orbit.ErrDamaged) {
+		case !end.IsZero() && (gone || j.alone):
+			return
+		case !end.IsZero() && time.Now().After(end):
+			die("%s of %s after Close: got error %v, want ErrClosed or ErrDamaged", j.name, j.segment, err)
+		case errors.Is(err, orbit.ErrDamaged):
 			j.damaged.Add(1)
-		} else {
+		default:
 			j.damaged.Store(0)
 		}
 		j.turns.Add(1)
-		if last {
-			if !j.alone && !errors.Is(err, orbit.ErrClosed) && !errors.Is(err, orbit.ErrDamaged) {
-				die("%s of %s after Close: got error %v, want ErrClosed or ErrDamaged", j.name, j.segment, err)
-			}
-			return
-		}
 		if i%4 == 0 {
 			time.Sleep(200 * time.Microsecond)
 		}

@@ -389,6 +389,9 @@ func (w *crew) roster() error {
 		_, broken := w.fleet.Kinds()
 		return first(err, broken)
 	})
+	if side != "" {
+		return nil // newcomers would be in another fleet than the crew, and make rings there
+	}
 	// Newcomers may be refused, each time anew.
 	w.add("roster", "Join", func(i int) error {
 		f, err := orbit.Join(w.fleet.Name(), crewOptions())
@@ -409,12 +412,8 @@ func (w *crew) roster() error {
 	return nil
 }
 
-// visit uses the fleet as a newcomer does. It may be another fleet than the
-// crew's, which had the name before.
+// visit uses the fleet as a newcomer does.
 func (w *crew) visit(f *orbit.Fleet, i int) error {
-	if side != "" {
-		w = &crew{spoils: "all"}
-	}
 	switch i % 5 {
 	case 0:
 		r, err := f.Ring(kindFrames)

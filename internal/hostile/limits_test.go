@@ -278,8 +278,11 @@ func wideOptions() orbit.Options {
 // meantime, and may then make no file larger than a page.
 func narrow(args []string) error {
 	proc.WatchParent()
-	debug.SetGCPercent(-1) // the heap must not grow while addresses are short
 	runtime.LockOSThread()
+	// The heap must not grow while addresses are short.
+	debug.SetGCPercent(-1)
+	runtime.KeepAlive(make([]byte, 64<<20))
+	runtime.GC()
 	var c checker
 	fleet := args[0]
 	names := slices.Sorted(maps.Keys(openers))
