@@ -109,7 +109,8 @@ func hugeOptions() orbit.Options {
 
 func init() { roles["huge"] = huge }
 
-// huge publishes a frame that takes long to copy, at each line it reads.
+// huge publishes a frame that takes long to copy, or reads one, at each line it
+// reads.
 func huge(args []string) error {
 	read := proc.WatchParent()
 	f, err := orbit.Join(args[0], hugeOptions())
@@ -122,11 +123,17 @@ func huge(args []string) error {
 	}
 	p := bytes.Repeat([]byte{1}, hugeSize)
 	fmt.Println("node", f.Node())
-	for read() != "" {
-		if _, err := r.Publish(1, 0, p); err != nil {
-			return err
+	for line := read(); line != ""; line = read() {
+		switch line {
+		case "publish":
+			if _, err := r.Publish(1, 0, p); err != nil {
+				return err
+			}
+			fmt.Println("published")
+		case "read":
+			f, err := r.Newest(p[:0:hugeSize])
+			fmt.Println(nameOf(err), bytes.Count(f.Payload, []byte{1}), bytes.Count(f.Payload, []byte{2}))
 		}
-		fmt.Println("published")
 	}
 	return nil
 }
@@ -170,6 +177,46 @@ func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
 	for _, id := range ids {
 		if f, err := r.Read(id, nil); err == nil && !bytes.Equal(f.Payload, mine) {
 			t.Errorf("frame %v is torn: %d of its %d bytes are the other writer's", id, bytes.Count(f.Payload, []byte{1}), hugeSize)
+		}
+	}
+}
+
+// TestFrameIsWholeThoughTheHeadIsDamaged: a head that is thrown far ahead, and
+// back, makes counters come twice. Who was stopped in the middle of a frame of
+// the first time finds the state that it saw before.
+func TestFrameIsWholeThoughTheHeadIsDamaged(t *testing.T) {
+	weakness(t, "a counter that comes twice, as the head was overwritten twice, deceives a reader that slept in between: a torn frame")
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, hugeOptions())
+	r := ring(t, f, kindHuge)
+	reader := start(t, "huge", fleet)
+	hear(t, reader, "node 2")
+	s := openSegment(t, fleet, kindHuge)
+	frames := [3][]byte{1: bytes.Repeat([]byte{1}, hugeSize), 2: bytes.Repeat([]byte{2}, hugeSize)}
+	publish := func(n int) {
+		t.Helper()
+		if _, err := r.Publish(1, 0, frames[n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 50 {
+		publish(1)
+		publish(1)
+		newest := r.Head() - 1
+		reader.Say("read")
+		time.Sleep(time.Duration(1+i%8) * time.Millisecond)
+		reader.Stop()
+		waitStopped(t, reader.Process.Pid)
+		s.put(offHead, newest+1<<39) // an even distance: each counter keeps its slot
+		publish(2)
+		publish(2)
+		s.put(offHead, newest)
+		publish(2) // where the reader is
+		reader.Continue()
+		var err string
+		var ones, twos int
+		if fmt.Sscan(answer(t, reader), &err, &ones, &twos); ones > 0 && twos > 0 {
+			t.Fatalf("read, with error %s, a frame of %d bytes of one and %d of another", err, ones, twos)
 		}
 	}
 }
