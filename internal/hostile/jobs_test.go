@@ -383,7 +383,7 @@ func (w *crew) contest() error {
 func (w *crew) roster() error {
 	w.add("roster", "Members", func(int) error {
 		m, err := w.fleet.Members()
-		if err == nil && len(m) == 0 {
+		if err == nil && len(m) == 0 && w.spoils != "all" {
 			err = fmt.Errorf("%w: a fleet without members, of which this is one", errUnsound)
 		}
 		_, broken := w.fleet.Kinds()
