@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,9 +176,9 @@ func (w *crew) meets(segment string) (others []string) {
 	}
 }
 
-// harmed returns which jobs of other segments have met damage.
-func (w *crew) harmed(segment string) (names []string) {
-	other := func(j *job) bool { return j.segment != segment && !j.alone }
+// harmed returns which jobs of other segments than these have met damage.
+func (w *crew) harmed(segments []string) (names []string) {
+	other := func(j *job) bool { return !slices.Contains(segments, j.segment) && !j.alone }
 	w.moves(other)
 	for _, j := range w.jobs {
 		if other(j) && j.damaged.Load() > 0 {
@@ -222,7 +223,8 @@ func worker(args []string) error {
 			w.moves(func(*job) bool { return true })
 			fmt.Println("moves")
 		case "damaged":
-			fmt.Printf("undamaged %v, harmed %v\n", w.meets(segment), w.harmed(segment))
+			all := strings.Fields(segment)
+			fmt.Printf("undamaged %v, harmed %v\n", w.meets(all[len(all)-1]), w.harmed(all))
 		case "meets":
 			fmt.Printf("undamaged %v\n", w.meets(segment))
 		case "end":

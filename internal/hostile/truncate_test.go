@@ -10,37 +10,39 @@ import (
 	"orbit/internal/proc"
 )
 
-// TestTruncatedSegmentHarmsNoOther truncates one segment under processes that
-// do everything at once. What works on it fails with ErrDamaged, all else goes
-// on, and the fleet can be closed and removed.
+// TestTruncatedSegmentHarmsNoOther truncates one segment after the other under
+// processes that do everything at once. What works on those fails with
+// ErrDamaged, all else goes on, and the fleet can be closed and removed.
 func TestTruncatedSegmentHarmsNoOther(t *testing.T) {
 	rng := dice(t)
-	for name := range kinds {
+	fleet := proc.Fleet(t)
+	crews := []*proc.Process{start(t, "worker", fleet, "none"), start(t, "worker", fleet, "none")}
+	for _, p := range crews {
+		hear(t, p, "at work")
+	}
+	truncated := "damaged"
+	for name := range kinds { // in no order
 		if name == "roster" {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
-			fleet := proc.Fleet(t)
-			crews := []*proc.Process{start(t, "worker", fleet, "none"), start(t, "worker", fleet, "none")}
-			for _, p := range crews {
-				hear(t, p, "at work")
+		s := openSegment(t, fleet, kinds[name])
+		time.Sleep(time.Duration(rng.IntN(20_000)) * time.Microsecond)
+		// To whole pages: the rest of a page would become zeros, which is to
+		// overwrite frames.
+		size := []int{0, page, s.size / 2 &^ (page - 1)}[rng.IntN(3)]
+		s.truncate(size)
+		truncated += " " + name
+		for _, p := range crews {
+			p.Say(truncated)
+		}
+		for _, p := range crews {
+			if got, want := answer(t, p), "undamaged [], harmed []"; got != want {
+				t.Errorf("%s truncated from %d to %d bytes: got %s, want %s", name, s.size, size, got, want)
 			}
-			s := openSegment(t, fleet, kinds[name])
-			time.Sleep(time.Duration(rng.IntN(20_000)) * time.Microsecond)
-			// To whole pages: the rest of a page would become zeros, which is
-			// to overwrite frames.
-			size := []int{0, page, s.size / 2 &^ (page - 1)}[rng.IntN(3)]
-			s.truncate(size)
-			for _, p := range crews {
-				p.Say("damaged " + name)
-				if got, want := answer(t, p), "undamaged [], harmed []"; got != want {
-					t.Errorf("truncated from %d to %d bytes: got %s, want %s", s.size, size, got, want)
-				}
-			}
-			endAll(t, crews)
-			removeFleet(t, fleet)
-		})
+		}
 	}
+	endAll(t, crews)
+	removeFleet(t, fleet)
 }
 
 // endAll has the crews close their fleets.
