@@ -27,7 +27,11 @@ var (
 	known  = flag.Bool("hostile.known", false, "run the tests of known weaknesses, which fail")
 )
 
-func TestMain(m *testing.M) { proc.Main(m) }
+func TestMain(m *testing.M) {
+	// With the race detector a process would sleep for a second at its end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	proc.Main(m)
+}
 
 // patience bounds every operation and every answer of a process: what takes
 // longer hangs, even on a busy machine.
