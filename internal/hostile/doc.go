@@ -13,6 +13,10 @@
 //
 // The tests called Truncated cannot run under the race detector, whose atomics
 // fault where nobody can catch it: leave them out with -skip Truncated. The
-// flag -hostile.for sets how long each random test goes on, and -hostile.known
-// runs the tests of known weaknesses, which fail.
+// flag -hostile.for sets how long each random test goes on.
+//
+// One thing that damage can do is left: a head that is thrown 2^39 counters
+// ahead and back makes counters come twice, and a reader that was stopped in
+// the middle of a copy all the while takes a frame of the second time for the
+// one of the first. Who can do that could have written into the frame itself.
 package hostile

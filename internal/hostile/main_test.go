@@ -24,7 +24,6 @@ import (
 
 var (
 	goesOn = flag.Duration("hostile.for", 0, "how long each random test goes on; 0 means 1.5 s, or 0.4 s with -short")
-	known  = flag.Bool("hostile.known", false, "run the tests of known weaknesses, which fail")
 )
 
 func TestMain(m *testing.M) {
@@ -53,14 +52,6 @@ func dice(t testing.TB) *rand.Rand {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, 1))
-}
-
-// weakness skips a test of what does not hold yet.
-func weakness(t *testing.T, what string) {
-	t.Helper()
-	if !*known {
-		t.Skip("known weakness, run with -hostile.known to see it: " + what)
-	}
 }
 
 // needRoot skips a test that only the superuser can run.

@@ -12,7 +12,8 @@ import (
 )
 
 // Fleets whose segments somebody unlinks by hand, and that are made anew under
-// those who are in them. A single ring unlinked by hand is in split_test.go.
+// those who are in them. A single ring unlinked by
+// hand is in package fleettest.
 
 // unlink takes the names of all of a fleet's segments away, as rm does: the
 // roster, whose name sorts first, before the rings.

@@ -14,12 +14,11 @@ import (
 	"orbit/internal/proc"
 )
 
-// Known weaknesses, each with the least that shows it.
+// What damage once did, each with the least that shows it.
 
 // TestTruncatedRingGivesCursors: whoever is the first to meet the damage, it
 // is no crash.
 func TestTruncatedRingGivesCursors(t *testing.T) {
-	weakness(t, "Ring.Oldest of a truncated ring is nil, and SubscribeOldest crashes on it")
 	fleet := proc.Fleet(t)
 	f := join(t, fleet, crewOptions())
 	r := ring(t, f, kindFrames)
@@ -46,7 +45,6 @@ func TestTruncatedRingGivesCursors(t *testing.T) {
 }
 
 func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
-	weakness(t, "SubscribeAt calls a truncated ring another incarnation of the fleet")
 	fleet := proc.Fleet(t)
 	b, err := orbit.Events(join(t, fleet, crewOptions()))
 	if err != nil {
@@ -63,7 +61,6 @@ func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
 
 // TestLoadNodeSaysWhyItFails: no value of the node is not the same as no ring.
 func TestLoadNodeSaysWhyItFails(t *testing.T) {
-	weakness(t, "LoadNode says ErrNoFrame of a closed fleet, and of a truncated ring")
 	fleet := proc.Fleet(t)
 	f := join(t, fleet, crewOptions())
 	o, err := orbit.Bind[value](f)
@@ -78,7 +75,6 @@ func TestLoadNodeSaysWhyItFails(t *testing.T) {
 // TestContextEndsThoughItsDeedIsDamaged: a guard ends with its TTL, whatever
 // became of the table, and whoever waits for its context is told.
 func TestContextEndsThoughItsDeedIsDamaged(t *testing.T) {
-	weakness(t, "a record given out twice by a damaged deed leaves the first guard without an end to its context")
 	fleet := proc.Fleet(t)
 	c := contest(t, join(t, fleet, crewOptions()))
 	g, err := orbit.Claim[task](c, "x", "", 50*time.Millisecond)
@@ -141,7 +137,6 @@ func huge(args []string) error {
 // TestFrameIsWholeThoughASeatIsDamaged: a member whose seat was overwritten
 // lives, as its lock says, and nobody may write into a slot that it is writing.
 func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
-	weakness(t, "a member is taken for dead when the word of its seat is overwritten, and its slot for free: a torn frame")
 	fleet := proc.Fleet(t)
 	f := join(t, fleet, hugeOptions())
 	r := ring(t, f, kindHuge)
@@ -181,46 +176,6 @@ func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
 	}
 }
 
-// TestFrameIsWholeThoughTheHeadIsDamaged: a head that is thrown far ahead, and
-// back, makes counters come twice. Who was stopped in the middle of a frame of
-// the first time finds the state that it saw before.
-func TestFrameIsWholeThoughTheHeadIsDamaged(t *testing.T) {
-	weakness(t, "a counter that comes twice, as the head was overwritten twice, deceives a reader that slept in between: a torn frame")
-	fleet := proc.Fleet(t)
-	f := join(t, fleet, hugeOptions())
-	r := ring(t, f, kindHuge)
-	reader := start(t, "huge", fleet)
-	hear(t, reader, "node 2")
-	s := openSegment(t, fleet, kindHuge)
-	frames := [3][]byte{1: bytes.Repeat([]byte{1}, hugeSize), 2: bytes.Repeat([]byte{2}, hugeSize)}
-	publish := func(n int) {
-		t.Helper()
-		if _, err := r.Publish(1, 0, frames[n]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 50 {
-		publish(1)
-		publish(1)
-		newest := r.Head() - 1
-		reader.Say("read")
-		time.Sleep(time.Duration(1+i%8) * time.Millisecond)
-		reader.Stop()
-		waitStopped(t, reader.Process.Pid)
-		s.put(offHead, newest+1<<39) // an even distance: each counter keeps its slot
-		publish(2)
-		publish(2)
-		s.put(offHead, newest)
-		publish(2) // where the reader is
-		reader.Continue()
-		var err string
-		var ones, twos int
-		if fmt.Sscan(answer(t, reader), &err, &ones, &twos); ones > 0 && twos > 0 {
-			t.Fatalf("read, with error %s, a frame of %d bytes of one and %d of another", err, ones, twos)
-		}
-	}
-}
-
 // waitStopped waits until every thread of a process has stopped.
 func waitStopped(t *testing.T, pid int) {
 	t.Helper()
@@ -242,7 +197,6 @@ func waitStopped(t *testing.T, pid int) {
 // TestBeatOfTheFutureIsOvercome: a cell damaged once, or set by a member in
 // another time namespace, must not make a node look alive for ever.
 func TestBeatOfTheFutureIsOvercome(t *testing.T) {
-	weakness(t, "a beat of the future in a node's cell stays, whatever the node beats")
 	fleet := proc.Fleet(t)
 	f := join(t, fleet, crewOptions())
 	h, err := orbit.Heartbeats(f)
@@ -264,7 +218,6 @@ func TestBeatOfTheFutureIsOvercome(t *testing.T) {
 // kernels allow by default, somebody else can give one fleet's roster the name
 // of another's. One segment has one name.
 func TestSecondNameOfARosterIsForeign(t *testing.T) {
-	weakness(t, "a roster linked under another fleet's name makes one fleet of two")
 	one, two := proc.Fleet(t), proc.Fleet(t)
 	f := join(t, one, crewOptions())
 	if err := os.Link(proc.Segment(one, 0), proc.Segment(two, 0)); err != nil {
@@ -299,7 +252,6 @@ func shortContest(t *testing.T) (*orbit.Guard, *orbit.Contest) {
 }
 
 func TestTruncatedContestGrantsNothing(t *testing.T) {
-	weakness(t, "Claim in a contest known to be damaged returns a guard, which is not valid, and no error")
 	g, c := shortContest(t)
 	g.Release() // it gives back a record that is still there
 	h, err := orbit.Claim[task](c, "late", "", time.Hour)
@@ -310,7 +262,6 @@ func TestTruncatedContestGrantsNothing(t *testing.T) {
 }
 
 func TestTruncatedContestEndsContexts(t *testing.T) {
-	weakness(t, "the context of a guard goes on in a contest known to be damaged, though the guard is not valid")
 	g, _ := shortContest(t)
 	select {
 	case <-g.Context().Done():
