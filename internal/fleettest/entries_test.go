@@ -1,0 +1,130 @@
+//go:build linux
+
+package fleettest
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"orbit"
+	"orbit/internal/proc"
+)
+
+// The smallest table of a contest: the segment has one slot, then the table's
+// two counters, entries, deeds and records.
+const (
+	claimSlot    = 256
+	claimEntries = 128
+	claimRecords = 64
+	firstEntry   = pageSize + claimSlot + 16*8
+	claimSize    = (firstEntry + 8*(claimEntries+claimRecords+claimRecords*24) + pageSize - 1) &^ (pageSize - 1)
+)
+
+var smallContest = orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{orbit.KindContest: {Capacity: 1}}}
+
+type disputed struct{}
+
+func (disputed) OrbitKind() uint8 { return 53 }
+
+// besideNothing opens a contest whose segment has, for some megabytes behind
+// it, no memory that can be read.
+func besideNothing(t *testing.T) (*orbit.Contest, string) {
+	t.Helper()
+	for range 20 {
+		name := proc.Fleet(t)
+		f := join(t, name, smallContest)
+		fillHoles(t, claimSize)
+		c, err := orbit.OpenContest(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := proc.Segment(name, int(orbit.KindContest))
+		if nothingBehind(t, path) > 4<<20 {
+			return c, path
+		}
+	}
+	t.Fatal("no place was found with nothing to read behind it")
+	return nil, ""
+}
+
+// fillHoles takes every hole of a size in the address space, by mappings that
+// cannot be read, until the kernel has put hundreds of them in a row: the next
+// one goes there too. They cost no memory, and are left.
+func fillHoles(t *testing.T, size uintptr) {
+	t.Helper()
+	var last uintptr
+	for inRow := 0; inRow < 400; inRow++ {
+		at, _, errno := syscall.Syscall6(syscall.SYS_MMAP, 0, size, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE, ^uintptr(0), 0)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		if at+size != last && last+size != at {
+			inRow = 0
+		}
+		last = at
+	}
+}
+
+// nothingBehind returns how far behind a segment's mapping the next memory is
+// that can be read.
+func nothingBehind(t *testing.T, path string) uint64 {
+	t.Helper()
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var end uint64
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var from, to uint64
+		var mode string
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil {
+			t.Fatalf("/proc/self/maps: %q: %v", lines.Text(), err)
+		}
+		switch {
+		case end == 0 && strings.HasSuffix(lines.Text(), path):
+			end = to
+		case end != 0 && mode[0] == 'r':
+			return from - end
+		}
+	}
+	if end == 0 {
+		t.Fatalf("%s is not mapped", path)
+	}
+	return 1 << 40
+}
+
+// TestDamagedEntriesLeadNowhere: an entry names a record by a number that has
+// room for more records than the table.
+func TestDamagedEntriesLeadNowhere(t *testing.T) {
+	c, path := besideNothing(t)
+	for _, record := range []uint64{claimRecords, claimRecords + 1, 1<<13 - 1, 1<<14 - 1} {
+		for phase := uint64(1); phase <= 3; phase++ {
+			for i := range claimEntries {
+				overwriteWord(t, path, firstEntry+8*i, uint64(i+1)<<16|record<<2|phase)
+			}
+			for i := range 20 {
+				label := fmt.Sprint("subject ", i)
+				if _, held, err := orbit.HolderOf[disputed](c, label); held || err != nil {
+					t.Errorf("entries that name record %d: HolderOf: held %v, %v", record, held, err)
+				}
+				g, err := orbit.Claim[disputed](c, label, "", time.Hour)
+				if err != nil {
+					t.Errorf("entries that name record %d: Claim: %v", record, err)
+					continue
+				}
+				if err := g.Release(); err != nil {
+					t.Errorf("entries that name record %d: Release: %v", record, err)
+				}
+			}
+			if list, err := c.Holders(); len(list) != 0 || err != nil {
+				t.Errorf("entries that name record %d: Holders: %v, %v; want none", record, list, err)
+			}
+		}
+	}
+}
