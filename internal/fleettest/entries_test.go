@@ -128,3 +128,23 @@ func TestDamagedEntriesLeadNowhere(t *testing.T) {
 		}
 	}
 }
+
+// TestClaimEventKeepsToItsLimits: the lengths of the labels travel in a byte
+// each, and a byte has room for longer labels than there are.
+func TestClaimEventKeepsToItsLimits(t *testing.T) {
+	for _, c := range []struct {
+		label, owner int
+		sound        bool
+	}{
+		{0, 0, true}, {orbit.MaxLabel, orbit.MaxOwner, true},
+		{orbit.MaxLabel + 1, 0, false}, {0, orbit.MaxOwner + 1, false},
+		{255, 0, false}, {0, 255, false}, {255, 255, false},
+	} {
+		payload := make([]byte, 25+c.label+c.owner)
+		payload[1], payload[2] = byte(c.label), byte(c.owner)
+		e, err := orbit.DecodeClaim(orbit.Frame{Kind: uint8(orbit.Claimed), Payload: payload})
+		if (err == nil) != c.sound || len(e.Holder.Label)+len(e.Holder.Owner) != 0 && !c.sound {
+			t.Errorf("labels of %d and %d bytes: %+v, %v; want sound %v", c.label, c.owner, e, err, c.sound)
+		}
+	}
+}

@@ -151,6 +151,7 @@ func TestCachedValuesAreNeverTorn(t *testing.T) {
 	for _, unguarded := range []bool{false, true} {
 		var cache *orbit.Cache
 		buf := make([]byte, 0, wideSize)
+		short := false
 		besideATearer(t, "cache", unguarded, func(f *orbit.Fleet) bool {
 			var err error
 			if cache == nil {
@@ -158,7 +159,13 @@ func TestCachedValuesAreNeverTorn(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			// The short way to a value, and the long one.
 			v, ok, err := cache.AppendGet(buf, "k")
+			if short = !short; !short {
+				var meta orbit.CacheMeta
+				v, meta, err = cache.GetMeta(buf, "k")
+				ok = meta.Hit
+			}
 			if err != nil {
 				if !errors.Is(err, orbit.ErrBusy) {
 					t.Errorf("AppendGet: %v", err)

@@ -408,7 +408,7 @@ var faults = []fault{
 		old:     "\tslices.Reverse(kinds)\n",
 		new:     "",
 		life:    "Who joins while the old fleet is removed loses the rings of the new one.",
-		noticed: fleet("TestFleetIsRemovedUnderTheFeetOfJoiners"),
+		noticed: fleet("TestRosterIsRemovedLast"),
 	},
 	{
 		name:    "a type's layout is not compared",
@@ -547,7 +547,7 @@ var faults = []fault{
 		old:     "return clockBase + int64(time.Since(clockStart))",
 		new:     "return time.Now().UnixNano()",
 		life:    "Setting the time of day ends every claim and every cached value, or none.",
-		noticed: root("TestCacheExpiryIsOnTheClockThatDoesNotStep"),
+		noticed: fleet("TestStampsAreOfTheMonotonicClock"),
 	},
 
 	// ---- frame.go, netid64.go ----
@@ -582,7 +582,7 @@ var faults = []fault{
 		old:     "w[3] != uint64(h.stride) ||",
 		new:     "",
 		life:    "A header that says one thing and means another is trusted.",
-		noticed: root("FuzzAttachSegment"),
+		noticed: fleet("TestEveryWordOfAHeaderIsChecked"),
 	},
 	{
 		name:    "a frame may be longer than its bytes",
@@ -598,7 +598,7 @@ var faults = []fault{
 		old:     "if labelLen > MaxLabel || ownerLen > MaxOwner ||",
 		new:     "if",
 		life:    "A damaged claim has labels longer than there is room for.",
-		noticed: root("FuzzDecodeClaim"),
+		noticed: fleet("TestClaimEventKeepsToItsLimits"),
 	},
 	{
 		name:    "the topic may be longer than the event",
@@ -609,12 +609,12 @@ var faults = []fault{
 		noticed: root("TestForeignFrameAmongEventsIsReported"),
 	},
 	{
-		name:    "the lengths in a cache record are not checked",
-		file:    "frame.go",
-		old:     "if len(b) < cacheValueAt(lengths) {",
-		new:     "if false {",
-		life:    "A damaged record ends the process that reads it.",
-		noticed: root("FuzzCacheRecord"),
+		name:    "the length of a cached value is not checked",
+		file:    "cache.go",
+		old:     "if uint(length) > uint(r.limit) || end > length {",
+		new:     "if end < 0 {",
+		life:    "A damaged record has a reader copy from behind the segment.",
+		noticed: root("FuzzCacheScribble"),
 	},
 	{
 		name:    "a counter runs over into the node",
@@ -625,12 +625,12 @@ var faults = []fault{
 		noticed: root("TestNetID64CounterWrapsWithoutTouchingOtherParts"),
 	},
 	{
-		name:    "more than three fields are an id",
+		name:    "a node is cut to its bits",
 		file:    "netid64.go",
-		old:     "if !ok1 || !ok2 || extra {",
-		new:     "if !ok1 || !ok2 || extra && false {",
-		life:    "What stands behind an id is taken for part of its counter, and the error says so.",
-		noticed: root("TestParseNetID64ErrorSaysWhatWasFound"),
+		old:     "strconv.ParseUint(nodeText, 10, idNodeBits)",
+		new:     "strconv.ParseUint(nodeText, 10, 64)",
+		life:    "A text that is no id is read as another node's.",
+		noticed: root("TestParseNetID64"),
 	},
 	{
 		name:    "any number of hex digits is an id",
@@ -673,7 +673,7 @@ var faults = []fault{
 		old:     " || link&linkExpires != 0 && e.expiry.Load() <= c.now() {",
 		new:     " {",
 		life:    "Expired values are served.",
-		noticed: root("TestCacheValuesExpire"),
+		noticed: fleet("TestCachedValueExpiresOnEveryWayToReadIt"),
 	},
 	{
 		name:    "the fast path does not look again after its copy",
@@ -713,7 +713,7 @@ var faults = []fault{
 		old:     "case string(rec.key) == key:\n\t\t\treturn addFailed, q",
 		new:     "case string(rec.key) == key:\n\t\t\treturn addCounts, q",
 		life:    "Two processes are both told that they added.",
-		noticed: root("TestCacheAddHasOneWinner"),
+		noticed: root("TestCacheIsTheWalk|TestCacheAddThatLostNeverComesBack"),
 	},
 	{
 		name:    "an add does not look at what came in between",
@@ -721,14 +721,14 @@ var faults = []fault{
 		old:     "for q := n - 1; int64(q-low) >= 0; q-- {",
 		new:     "for q := n - 1; false; q-- {",
 		life:    "Two processes are both told that they added.",
-		noticed: root("TestCacheAddHasOneWinner"),
+		noticed: root("TestCacheIsTheWalk|TestCacheAddThatLostNeverComesBack"),
 	},
 	{
 		name:    "an add leaves unfinished writes alone",
-		file:    "cache.go",
-		old:     "c.ring.strike(c.index.pending[i].counter.Load())",
-		new:     "c.index.pending[i].counter.Load()",
-		life:    "A writer that was stopped commits a value from before the add, later.",
+		file:    "ring.go",
+		old:     "if since(st, n) == 0 && st&phaseMask == phaseWriting {",
+		new:     "if false {",
+		life:    "An add waits for a stopped writer, or fails.",
 		noticed: root("TestCacheAddVoidsAnUnfinishedWrite"),
 	},
 	{
@@ -756,7 +756,7 @@ var faults = []fault{
 		old:     "\t\t\ts.skipped++\n",
 		new:     "\t\t\ts.passed.Lost++\n",
 		life:    "A subscriber with filters is told that it is too slow.",
-		noticed: root("TestFiltersSelectTopicsAndCountTheRest"),
+		noticed: fleet("TestEventSaysWhatCameBeforeIt"),
 	},
 	{
 		name:    "lag is reported again with every event",
@@ -837,6 +837,14 @@ var faults = []fault{
 		noticed: duel,
 	},
 	{
+		name:    "an older claimant is not yielded to",
+		file:    "contest.go",
+		old:     "w&phaseMask == phaseHeld || older(w, s.own):",
+		new:     "w&phaseMask == phaseHeld:",
+		life:    "Two claimants strike each other.",
+		noticed: duel,
+	},
+	{
 		name:    "a struck claimant is promoted",
 		file:    "contest.go",
 		old:     "if !atomic.CompareAndSwapUint64(c.entry(g.entry), tentative, g.word) {",
@@ -853,10 +861,10 @@ var faults = []fault{
 		noticed: duel,
 	},
 	{
-		name:    "the token is minted before the second look round",
+		name:    "the token is minted before the claim",
 		file:    "contest.go",
-		old:     "s.own, s.place = g.word, g.entry",
-		new:     "s.own, s.place = g.word, g.entry; early := c.mint(g.record); defer func() { g.token = early }()",
+		old:     "g.entry, g.word = s.free,",
+		new:     "early := c.mint(g.record); defer func() { g.token = early }(); g.entry, g.word = s.free,",
 		life:    "A guard can have a smaller token than one that held the subject before.",
 		noticed: duel,
 	},

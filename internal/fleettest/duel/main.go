@@ -1,7 +1,7 @@
 //go:build orbit_overlay && linux
 
 // Duel has two members of a fleet claim one subject at once, in every order of
-// their moves with at most four changes of turn. A move is what a claimant does
+// their moves with at most five changes of turn. A move is what a claimant does
 // from one change of the contest's table to the next. It is built against the
 // instrumented copy of package orbit that package orbit/internal/overlay makes,
 // by the test in the directory above: what moves is the real code.
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -27,15 +28,26 @@ type prize struct{}
 
 func (prize) OrbitKind() uint8 { return 1 }
 
-// slots is the capacity of the contest's ring: with fewer a claimant would wait
-// for the other to finish its announcement.
-const slots = 8
+const (
+	// slots is the capacity of the contest's ring. With one a claimant would
+	// wait for the other to finish its announcement.
+	slots = 8
+	// The table lies behind the header and the slots. It is the smallest there
+	// is, and begins with two counters.
+	tableAt = 4096 + slots*256
+	entries = 128
+	entryAt = tableAt + 16*8
+)
 
 func main() {
 	if err := duel(os.Args[1]); err != nil {
 		fmt.Println("violation:", err)
 		os.Exit(1)
 	}
+}
+
+func segment(fleet string) string {
+	return fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindContest, os.Geteuid())
 }
 
 func duel(name string) error {
@@ -50,6 +62,9 @@ func duel(name string) error {
 			return err
 		}
 	}
+	if err := findTables(segment(name)); err != nil {
+		return err
+	}
 	step.Clock = func() int64 { return now }
 	step.Before = before
 	obstacle, err := findObstacle(name, contests[1])
@@ -63,8 +78,8 @@ func duel(name string) error {
 		{"two claims", func() bout { return newClaims(contests, obstacle) }},
 		{"a renewal and a claim", func() bout { return newRenewal(contests) }},
 	} {
-		for second := range 2 {
-			orders, err := every(meet.begin, second)
+		for first := range 2 {
+			orders, err := every(meet.begin, first)
 			if err != nil {
 				return fmt.Errorf("%s: %w", meet.what, err)
 			}
@@ -81,25 +96,58 @@ var now = int64(time.Hour)
 
 // A duelist is a member that moves only when it is its turn.
 type duelist struct {
-	next    func() (struct{}, bool)
-	yield   func(struct{}) bool
-	changed bool // whether its last step changed memory
+	next  func() (struct{}, bool)
+	yield func(struct{}) bool
+	last  step.Kind // what its last step in the table did
 }
 
 // moving is whose turn it is.
 var moving *duelist
 
-// before ends a move before a step that may change the table, and after one.
-func before(k step.Kind, _ unsafe.Pointer) {
+// before ends a move before a step that changes the table, and before the first
+// look at it after that. Stores in a row, as those of a record, are one step.
+func before(k step.Kind, addr unsafe.Pointer) {
 	d := moving
-	if d == nil {
+	if d == nil || !inTable(uintptr(addr)) {
 		return
 	}
-	change := k == step.Compare || k == step.Add || k == step.Swap
-	if change || d.changed {
+	if k != d.last || k != step.Load && k != step.Store {
 		d.pause()
 	}
-	d.changed = change
+	d.last = k
+}
+
+// tables are the tables of the contest, as the members have them mapped.
+var tables []struct{ from, to uintptr }
+
+func inTable(addr uintptr) bool {
+	for _, t := range tables {
+		if addr >= t.from && addr < t.to {
+			return true
+		}
+	}
+	return false
+}
+
+// findTables looks for what is mapped of the contest's segment.
+func findTables(path string) error {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(maps)) {
+		var from, to uintptr
+		if strings.HasSuffix(line, path+"\n") {
+			if _, err := fmt.Sscanf(line, "%x-%x", &from, &to); err != nil {
+				return err
+			}
+			tables = append(tables, struct{ from, to uintptr }{from + tableAt, to})
+		}
+	}
+	if len(tables) != 2 {
+		return fmt.Errorf("%s is mapped %d times, want once for each member", path, len(tables))
+	}
+	return nil
 }
 
 func (d *duelist) pause() { d.yield(struct{}{}) }
@@ -133,36 +181,37 @@ type bout interface {
 	end() error // when both have ended
 }
 
-// every has two duelists meet in every order of i moves of the first, j of the
-// second, k of the first, then the second to its end, then the first. Which of
-// the two is the second is to be told.
-func every(begin func() bout, second int) (orders int, err error) {
-	for i := 0; ; i++ {
-		for j := 0; ; j++ {
-			var firstGoesOn, secondGoesOn bool
-			for k := 0; ; k++ {
-				b := begin()
-				s := b.scripts()
-				one, two := enter(s[1-second]), enter(s[second])
-				firstGoesOn, secondGoesOn = one.move(i), two.move(j)
-				thirdGoesOn := one.move(k)
-				two.move(toTheEnd)
-				one.move(toTheEnd)
-				orders++
-				if err := b.end(); err != nil {
-					return orders, fmt.Errorf("after %d, %d and %d moves: %w", i, j, k, err)
-				}
-				if !thirdGoesOn {
-					break
-				}
-			}
-			if !firstGoesOn {
-				return orders, nil
-			}
-			if !secondGoesOn {
-				break
-			}
+// turns is how many turns of so many moves the duelists take, before one goes
+// to its end and then the other.
+const turns = 4
+
+// every has two duelists meet in every order with so many turns. Which of the
+// two begins is to be told.
+func every(begin func() bout, first int) (orders int, err error) {
+	var moves [turns]int
+	for {
+		b := begin()
+		s := b.scripts()
+		duelists := [2]*duelist{enter(s[first]), enter(s[1-first])}
+		var ended [turns]bool
+		for i, n := range moves {
+			ended[i] = !duelists[i%2].move(n)
 		}
+		duelists[0].move(toTheEnd)
+		duelists[1].move(toTheEnd)
+		orders++
+		if err := b.end(); err != nil {
+			return orders, fmt.Errorf("after turns of %d moves: %w", moves, err)
+		}
+		// The next order: one more move in the last turn that had it.
+		i := turns - 1
+		for ; i >= 0 && ended[i]; i-- {
+			moves[i] = 0
+		}
+		if i < 0 {
+			return orders, nil
+		}
+		moves[i]++
 	}
 }
 
@@ -206,15 +255,12 @@ func entryOf(name string, c *orbit.Contest, label string) (int, error) {
 		return 0, err
 	}
 	defer g.Release()
-	b, err := os.ReadFile(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", name, orbit.KindContest, os.Geteuid()))
+	b, err := os.ReadFile(segment(name))
 	if err != nil {
 		return 0, err
 	}
-	// The smallest table has 128 entries, behind the header, the slots and two
-	// counters.
-	const first, entries = 4096 + slots*256 + 16*8, 128
 	for i := range entries {
-		if binary.NativeEndian.Uint64(b[first+8*i:]) != 0 {
+		if binary.NativeEndian.Uint64(b[entryAt+8*i:]) != 0 {
 			return i, nil
 		}
 	}
