@@ -4,6 +4,7 @@ package fleettest
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -31,25 +32,24 @@ type disputed struct{}
 
 func (disputed) OrbitKind() uint8 { return 53 }
 
-// besideNothing opens a contest whose segment has, for some megabytes behind
-// it, no memory that can be read.
-func besideNothing(t *testing.T) (*orbit.Contest, string) {
+// besideNothing opens a segment of a kind behind which, for a megabyte and more,
+// there is no memory that can be read, and returns its path.
+func besideNothing(t *testing.T, kind uint8, size uintptr, opts orbit.Options, open func(f *orbit.Fleet) error) string {
 	t.Helper()
 	for range 20 {
 		name := proc.Fleet(t)
-		f := join(t, name, smallContest)
-		fillHoles(t, claimSize)
-		c, err := orbit.OpenContest(f)
-		if err != nil {
+		f := join(t, name, opts)
+		fillHoles(t, size)
+		if err := open(f); err != nil {
 			t.Fatal(err)
 		}
-		path := proc.Segment(name, int(orbit.KindContest))
-		if nothingBehind(t, path) > 4<<20 {
-			return c, path
+		path := proc.Segment(name, int(kind))
+		if nothingBehind(t, path) > 1<<20 {
+			return path
 		}
 	}
 	t.Fatal("no place was found with nothing to read behind it")
-	return nil, ""
+	return ""
 }
 
 // fillHoles takes every hole of a size in the address space, by mappings that
@@ -102,7 +102,11 @@ func nothingBehind(t *testing.T, path string) uint64 {
 // TestDamagedEntriesLeadNowhere: an entry names a record by a number that has
 // room for more records than the table.
 func TestDamagedEntriesLeadNowhere(t *testing.T) {
-	c, path := besideNothing(t)
+	var c *orbit.Contest
+	path := besideNothing(t, orbit.KindContest, claimSize, smallContest, func(f *orbit.Fleet) (err error) {
+		c, err = orbit.OpenContest(f)
+		return err
+	})
 	for _, record := range []uint64{claimRecords, claimRecords + 1, 1<<13 - 1, 1<<14 - 1} {
 		for phase := uint64(1); phase <= 3; phase++ {
 			for i := range claimEntries {
@@ -126,6 +130,35 @@ func TestDamagedEntriesLeadNowhere(t *testing.T) {
 				t.Errorf("entries that name record %d: Holders: %v, %v; want none", record, list, err)
 			}
 		}
+	}
+}
+
+// TestDamagedCacheRecordLeadsNowhere: a record says how long its prefix and its
+// key are, and can say more than a slot has.
+func TestDamagedCacheRecordLeadsNowhere(t *testing.T) {
+	const capacity, limit = 4, 104
+	var c *orbit.Cache
+	besideNothing(t, orbit.KindCache, 2*pageSize, one(orbit.KindCache, capacity, limit), func(f *orbit.Fleet) (err error) {
+		c, err = orbit.OpenCache(f, "")
+		return err
+	})
+	for _, lengths := range []uint64{1<<16 - 1, (1<<16 - 1) << 16, 1<<32 - 1, limit << 16} {
+		for op := uint8(1); op <= 4; op++ {
+			for range capacity {
+				if _, err := c.Ring().Publish(op, 0, binary.NativeEndian.AppendUint64(nil, lengths)); err != nil {
+					t.Fatal(err)
+				}
+				if v, ok, err := c.Get("key"); ok || err != nil {
+					t.Errorf("record %d with lengths %#x: Get = %q, %v, %v; want a miss", op, lengths, v, ok, err)
+				}
+			}
+		}
+	}
+	if err := c.Put("key", []byte("value"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if v, ok, err := c.Get("key"); string(v) != "value" || !ok || err != nil {
+		t.Errorf("after damaged records: Get = %q, %v, %v; want a hit", v, ok, err)
 	}
 }
 

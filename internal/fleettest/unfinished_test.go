@@ -126,11 +126,11 @@ func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
 		go func() { done <- c.Wait(t.Context()) }()
 		time.Sleep(10 * time.Millisecond) // it lies down
 		n := claim(phaseDone, true)
-		within(t, 20*time.Second, "a reader whom nobody wakes", func() {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		})
+		var err error
+		within(t, 20*time.Second, "a reader whom nobody wakes", func() { err = <-done })
+		if err != nil {
+			t.Error(err)
+		}
 		if f, gap, err := c.Next(nil); err != nil || f.ID.Counter() != n || gap.Total() != 0 {
 			t.Errorf("after the wait: frame %v, gap %+v, %v; want frame %d", f.ID, gap, err, n)
 		}
@@ -216,11 +216,11 @@ func TestCloseWaitsForAWriteUnderWay(t *testing.T) {
 			overwriteWord(t, path, at, state(0, 0, phaseSkipped))
 			want = orbit.ErrHole
 		}
-		within(t, 20*time.Second, "Close", func() {
-			if err := <-closed; err != nil {
-				t.Error(err)
-			}
-		})
+		var err error
+		within(t, 20*time.Second, "Close", func() { err = <-closed })
+		if err != nil {
+			t.Error(err)
+		}
 		if _, err := r.ReadAt(0, nil); err != want {
 			t.Errorf("after Close, finished %v, the frame: %v, want %v", finishes, err, want)
 		}

@@ -166,10 +166,27 @@ func TestEveryWayToPublishWakes(t *testing.T) {
 		eventually(t, "the reader waits", func() bool { return someWait(t, way.ring) })
 		time.Sleep(10 * time.Millisecond) // it looks once more, and lies down
 		must(way.run())
-		within(t, 20*time.Second, "a reader that "+way.name+" should wake", func() {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		})
+		var err error
+		within(t, 20*time.Second, "a reader that "+way.name+" should wake", func() { err = <-done })
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFrameBeforeTheWaitIsSeen: who begins to wait when there is something to
+// read already is not woken for it, and must look.
+func TestFrameBeforeTheWaitIsSeen(t *testing.T) {
+	f, err := orbit.Local("late", one(kindThere, 8, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := ring(t, f, kindThere)
+	c := r.Tail()
+	publish(t, r, 1, 8)
+	within(t, 20*time.Second, "a wait for a frame that is there", func() { err = c.Wait(t.Context()) })
+	if err != nil {
+		t.Error(err)
 	}
 }

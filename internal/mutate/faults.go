@@ -53,7 +53,7 @@ var faults = []fault{
 		old:     "if atomic.CompareAndSwapUint64((*uint64)(s), r.writing(c), c<<counterShift|phaseDone) {",
 		new:     "if atomic.StoreUint64((*uint64)(s), c<<counterShift|phaseDone); true {",
 		life:    "A writer that was lapped while it was stopped rolls its slot back to the old frame.",
-		noticed: worlds("1 2w newest"),
+		noticed: worlds("lap"),
 	},
 	{
 		name:    "a lapped writer keeps the slot",
@@ -109,7 +109,7 @@ var faults = []fault{
 		old:     "if err != nil || look == lookReady {",
 		new:     "if err != nil {",
 		life:    "Who begins to wait just after the last frame of the day waits until tomorrow's first.",
-		noticed: root("TestWaitReportsHoles"),
+		noticed: fleet("TestFrameBeforeTheWaitIsSeen"),
 	},
 	{
 		name:    "a sleeping process is not woken by the kernel",
@@ -612,9 +612,9 @@ var faults = []fault{
 		name:    "the length of a cached value is not checked",
 		file:    "cache.go",
 		old:     "if uint(length) > uint(r.limit) || end > length {",
-		new:     "if end < 0 {",
+		new:     "if length < 0 && end < 0 {",
 		life:    "A damaged record has a reader copy from behind the segment.",
-		noticed: root("FuzzCacheScribble"),
+		noticed: fleet("TestDamagedCacheRecordLeadsNowhere"),
 	},
 	{
 		name:    "a counter runs over into the node",
@@ -837,14 +837,6 @@ var faults = []fault{
 		noticed: duel,
 	},
 	{
-		name:    "an older claimant is not yielded to",
-		file:    "contest.go",
-		old:     "w&phaseMask == phaseHeld || older(w, s.own):",
-		new:     "w&phaseMask == phaseHeld:",
-		life:    "Two claimants strike each other.",
-		noticed: duel,
-	},
-	{
 		name:    "a struck claimant is promoted",
 		file:    "contest.go",
 		old:     "if !atomic.CompareAndSwapUint64(c.entry(g.entry), tentative, g.word) {",
@@ -890,7 +882,7 @@ var faults = []fault{
 		old:     "return now < g.deadline.Load() && atomic",
 		new:     "return now != 0 && atomic",
 		life:    "A process that was stopped beyond its TTL takes its guard for valid.",
-		noticed: root("TestGuardEndsWithItsTTL"),
+		noticed: duel,
 	},
 	{
 		name:    "an expired claim is not taken",

@@ -322,13 +322,15 @@ func (c *claims) end() error {
 type renewal struct {
 	contests [2]*orbit.Contest
 	held     *orbit.Guard
+	until    int64 // when its time is over, unless it is renewed
+	late     bool  // whether the renewal began when its time was over
 	renewed  error
 	taken    *orbit.Guard
 	failed   error
 }
 
 func newRenewal(contests [2]*orbit.Contest) *renewal {
-	r := &renewal{contests: contests}
+	r := &renewal{contests: contests, until: now + int64(time.Hour)}
 	r.held, r.failed = orbit.Claim[prize](contests[0], "x", "", time.Hour)
 	return r
 }
@@ -338,9 +340,12 @@ func (r *renewal) scripts() [2]func(d *duelist) {
 		return [2]func(d *duelist){func(*duelist) {}, func(*duelist) {}}
 	}
 	return [2]func(d *duelist){
-		func(*duelist) { r.renewed = r.held.Renew(1000 * time.Hour) },
 		func(*duelist) {
-			now += int64(2 * time.Hour) // the time of the guard is over, unless it was renewed
+			r.late = now >= r.until
+			r.renewed = r.held.Renew(1000 * time.Hour)
+		},
+		func(*duelist) {
+			now = r.until + int64(time.Minute)
 			r.taken, r.failed = orbit.Claim[prize](r.contests[1], "x", "", time.Hour)
 		},
 	}
@@ -350,6 +355,8 @@ func (r *renewal) end() error {
 	switch {
 	case r.held == nil:
 		return r.failed
+	case r.renewed == nil && r.late:
+		return errors.New("a guard was renewed after its time was over")
 	case r.renewed == nil && r.taken != nil:
 		return errors.New("a guard was renewed and its subject taken")
 	case r.renewed == nil && !r.held.Valid():
