@@ -34,7 +34,7 @@ type workshop struct {
 // tryAll runs the suites that are to notice a fault, until one does.
 func (w *workshop) tryAll(f fault) (v verdict, err error) {
 	for _, s := range f.noticed {
-		if v, err = w.tryOne(f, s); err != nil || v.how != passed {
+		if v, err = w.tryOne(f, s); err != nil || v.how != passed && v.how != skipped {
 			break
 		}
 	}
@@ -164,6 +164,7 @@ type outcome string
 
 const (
 	passed  outcome = "passed"
+	skipped outcome = "skipped" // as what only root can run is for others
 	failed  outcome = ""
 	broke   outcome = "crash"
 	timeout outcome = "timeout"
@@ -179,11 +180,13 @@ func (v verdict) String() string {
 
 var (
 	failLine      = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+	passLine      = regexp.MustCompile(`(?m)^--- PASS: `)
+	skipLine      = regexp.MustCompile(`(?m)^--- SKIP: `)
 	runLine       = regexp.MustCompile(`(?m)^=== RUN +(\S+)`)
 	lateLine      = regexp.MustCompile(`(?m)^panic: test timed out after`)
 	crashLine     = regexp.MustCompile(`(?m)^(panic: |fatal error: |unexpected fault address|SIG[A-Z]+: )`)
 	violationLine = regexp.MustCompile(`(?m)^violation: `)
-	worldLine     = regexp.MustCompile(`(?m)^(.+): \d+ states, `)
+	worldLine     = regexp.MustCompile(`(?m)^(\S.*): \d+ states, `)
 )
 
 // judge reads what the program of a suite said, and how it ended.
@@ -197,6 +200,9 @@ func judge(s suite, said string, bad, late bool) verdict {
 	case late || lateLine.MatchString(said):
 		v.how = timeout
 	case !bad:
+		if skipLine.MatchString(said) && !passLine.MatchString(said) {
+			v.how = skipped
+		}
 	case violationLine.MatchString(said):
 		v.how = failed
 		if world := last(worldLine, said); world != "" {
