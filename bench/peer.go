@@ -91,14 +91,14 @@ func (p place) file(suffix string) string { return p.Dir + "/" + p.Name + suffix
 type latest interface {
 	io.Closer
 	write(value []byte) error
-	read(dst []byte) ([]byte, error) // into the space of dst
+	read(dst []byte) ([]byte, error) // into the space of dst, if the peer can
 }
 
 // store is a handle to values by key.
 type store interface {
 	io.Closer
 	put(key string, value []byte) error
-	get(key string, dst []byte) (value []byte, hit bool, err error) // into the space of dst
+	get(key string, dst []byte) (value []byte, hit bool, err error) // as read
 }
 
 // sender sends messages to all receivers of its place.
@@ -148,12 +148,20 @@ func init() {
 		orbitRing,
 		bareCopy,
 		seqlock,
-		lmdb,
-		redis,
+		mailbox,
 		flock,
 		pipe,
-		channel,
+		datagram,
+		mqueue,
+		lmdb,
+		sqlite,
+		redis,
+		memcached,
+		natsBroker,
+		boltDB,
 		syncMap,
+		otterCache,
+		channel,
 	}
 }
 

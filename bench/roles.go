@@ -32,6 +32,7 @@ func init() {
 		"claim":  claim,
 		"crowd":  crowd,
 		"guard":  guard,
+		"nats":   runNATS,
 	}
 }
 
