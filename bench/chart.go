@@ -26,7 +26,7 @@ const (
 	barHeight  = 10
 	titleSpace = 34 // above the bars of a group
 	headSpace  = 92 // above the columns
-	footSpace  = 44 // below them
+	footSpace  = 52 // below them
 )
 
 const chartStyle = `
@@ -75,9 +75,24 @@ func (r *results) chart(out io.Writer) error {
 	for i, groups := range columns {
 		d.column(margin+i*(column+gutter), height, groups)
 	}
+	d.text(margin, headSpace+height+footSpace-10, "quiet", r.caveat())
 	d.WriteString("</svg>\n")
 	_, err := io.WriteString(out, d.String())
 	return err
+}
+
+// caveat says what the bars do not, in a line.
+func (r *results) caveat() string {
+	text := "Peers differ in what they promise: the table says how."
+	for i, m := range r.Missing {
+		if i == 0 {
+			text += " Not on this machine: "
+		} else {
+			text += ", "
+		}
+		text += m.Peer
+	}
+	return text
 }
 
 // charted returns the groups of the chart, each with its figures from the
@@ -157,12 +172,18 @@ func (d *drawing) column(x, height int, groups []group) {
 	}
 }
 
-// grid draws a line for each decade, named below.
+// grid draws a line for each decade, and names as many below as there is room
+// for.
 func (d *drawing) grid(x, height int) {
-	for decade := d.from; decade <= d.to; decade++ {
+	const nameWidth = 46
+	named := 1 + int(nameWidth/d.length(d.from+1))
+	for i := 0; d.from+float64(i) <= d.to; i++ {
+		decade := d.from + float64(i)
 		at := x + int(d.length(decade))
 		d.printf(`<line class="grid" x1="%d" x2="%[1]d" y1="%d" y2="%d"/>`, at, headSpace+titleSpace-6, headSpace+height+4)
-		d.text(at, headSpace+height+20, "quiet middle", round(math.Pow(10, decade)))
+		if i%named == 0 {
+			d.text(at, headSpace+height+18, "quiet middle", round(math.Pow(10, decade)))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -71,7 +72,7 @@ func jobs(at points) []job {
 		job{"member/join", "join and leave", asTime | inChart, hasJoin, joinAmong(1)},
 		job{"member/join+512", "join and leave with 511 others there", asTime, hasCrowd, joinAmong(511)})
 	for _, n := range at.writers {
-		list = append(list, job{fmt.Sprintf("writers/%d", n), fmt.Sprintf("%d processes write the latest value, 64 bytes", n), asRate, hasScale, writers(n)})
+		list = append(list, job{fmt.Sprintf("writers/%d", n), fmt.Sprintf("write the latest value, 64 bytes, writing processes: %d", n), asRate, hasScale, writers(n)})
 	}
 	for _, n := range at.payloads {
 		list = append(list, sweep(fmt.Sprintf("payload/%d", n), fmt.Sprintf("latest value, %d bytes, 1024 slots", n), sweeps,
@@ -265,7 +266,7 @@ func claimFree(b *bench, p *peer) (figure, error) {
 				return err
 			}
 			if !won {
-				return fmt.Errorf("a claim that nobody contends was refused")
+				return errors.New("a claim that nobody contends was refused")
 			}
 			if err := c.release(); err != nil {
 				return err
@@ -319,26 +320,44 @@ func (b *bench) together(p *peer, o order, n int) (figure, []report, error) {
 }
 
 // tallies asks siblings again and again how far they are. The figure is the
-// time for one operation, whichever sibling does it.
+// time for one operation, whichever sibling does it. The first round is the
+// warm-up, and a round in which nothing was done goes on.
 func (b *bench) tallies(siblings []*sibling) (f figure, last []report, err error) {
-	before := make([]report, len(siblings))
-	last = make([]report, len(siblings))
-	for round := range b.crowds + 2 { // the first is no round yet, the second a warm-up
+	before, err := tally(siblings)
+	for idle := 0; err == nil && len(f.Rounds) <= b.crowds; {
+		time.Sleep(b.crowd)
+		if last, err = tally(siblings); err != nil {
+			break
+		}
 		total := 0.0
-		for i, s := range siblings {
-			if last[i], err = s.tally(); err != nil {
-				return f, nil, err
-			}
+		for i := range last {
 			total += rateOf(before[i], last[i])
 		}
-		copy(before, last)
-		if round > 1 {
-			f.Rounds = append(f.Rounds, 1e9/total)
+		if total == 0 {
+			if idle++; idle > 100 {
+				return f, last, errors.New("siblings at work get nothing done")
+			}
+			continue
 		}
-		time.Sleep(b.crowd)
+		before = last
+		f.Rounds = append(f.Rounds, 1e9/total)
 	}
+	if err != nil {
+		return f, last, err
+	}
+	f.Rounds = f.Rounds[1:]
 	f.Nanos = median(f.Rounds)
 	return f, last, nil
+}
+
+func tally(siblings []*sibling) (reports []report, err error) {
+	reports = make([]report, len(siblings))
+	for i, s := range siblings {
+		if reports[i], err = s.tally(); err != nil {
+			return nil, err
+		}
+	}
+	return reports, nil
 }
 
 // joinAmong measures joining with others there, who are all in one process.

@@ -134,6 +134,9 @@ const value = 64
 // peer knows such a thing.
 const ttl = 60
 
+// held is what a claim writes where it has to write something.
+var held = []byte{'1'}
+
 var errMiss = errors.New("the value that was written is not there")
 
 // peers are all of them, in the order of the report.

@@ -71,7 +71,7 @@ func (f *boltFile) claim() (bool, error) {
 		if b.Get([]byte("nightly")) != nil {
 			return errTaken
 		}
-		return b.Put([]byte("nightly"), []byte{1})
+		return b.Put([]byte("nightly"), held)
 	})
 	if err == errTaken {
 		return false, nil

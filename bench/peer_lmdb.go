@@ -197,7 +197,7 @@ func (f *lmdbFile) write(value []byte) error        { return f.put("latest", val
 func (f *lmdbFile) read(dst []byte) ([]byte, error) { return readKey(f, "latest", dst) }
 
 func (f *lmdbFile) claim() (bool, error) {
-	rc := f.change("nightly", []byte{1}, C.NOOVERWRITE)
+	rc := f.change("nightly", held, C.NOOVERWRITE)
 	if rc == lmdbExists {
 		return false, nil
 	}

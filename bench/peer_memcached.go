@@ -131,7 +131,7 @@ func (m *memcachedConn) write(value []byte) error {
 
 func (m *memcachedConn) read(dst []byte) ([]byte, error) { return readKey(m, m.name, dst) }
 
-func (m *memcachedConn) claim() (bool, error) { return m.set("add", m.name, []byte{'1'}, ttl) }
+func (m *memcachedConn) claim() (bool, error) { return m.set("add", m.name, held, ttl) }
 
 func (m *memcachedConn) release() error {
 	for _, s := range [...]string{"delete ", m.name, "\r\n"} {

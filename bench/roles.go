@@ -106,10 +106,10 @@ func (w *work) repeat(op func(i int) error) error {
 		w.idle()
 		return nil
 	}
-	const burst = 64 // between two looks at whether to stop
 	start := time.Now()
+	told := newStride()
 	for i := 0; !w.stopped.Load(); {
-		due := i + burst
+		due := i + told.next()
 		if w.Rate != flatOut {
 			time.Sleep(time.Millisecond)
 			due = int(w.Rate * time.Since(start).Seconds())
@@ -122,6 +122,25 @@ func (w *work) repeat(op func(i int) error) error {
 		w.count.Store(uint64(i))
 	}
 	return nil
+}
+
+// A stride is how many operations a sibling does before it tells how far it
+// is: one if they are slow, many if telling would make them slower.
+type stride struct {
+	length int
+	since  time.Time
+}
+
+func newStride() *stride { return &stride{1, time.Now()} }
+
+// next begins the next stride.
+func (s *stride) next() int {
+	now := time.Now()
+	if s.length < 64 && now.Sub(s.since) < 5*time.Microsecond {
+		s.length *= 2
+	}
+	s.since = now
+	return s.length
 }
 
 // read receives as fast as it can, and counts.
@@ -145,14 +164,15 @@ func read(w *work) error {
 		count++
 	}
 	w.ready()
-	for told := uint64(0); !w.stopped.Load(); {
+	told, due := newStride(), uint64(1)
+	for !w.stopped.Load() {
 		if err := r.receive(got); err != nil {
 			return err
 		}
-		if count-told < 64 {
+		if count < due {
 			continue
 		}
-		told = count
+		due = count + uint64(told.next())
 		w.count.Store(count)
 		w.lost.Store(lost)
 		w.torn.Store(torn)
