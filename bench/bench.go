@@ -9,10 +9,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -45,14 +47,14 @@ func newBench(e effort, progress io.Writer) (*bench, error) {
 func (b *bench) prefix() string { return filepath.Base(b.dir) }
 
 func (b *bench) track(s *sibling) {
-	b.mu.Lock()
+	b.open()
 	defer b.mu.Unlock()
 	b.siblings = append(b.siblings, s)
 }
 
 // enter returns a fresh place for a peer, and the function that removes it.
 func (b *bench) enter(p *peer) (place, func()) {
-	b.mu.Lock()
+	b.open()
 	defer b.mu.Unlock()
 	b.serial++
 	at := place{
@@ -72,9 +74,17 @@ func (b *bench) enter(p *peer) (place, func()) {
 	return at, remove
 }
 
-// close ends the siblings and servers, and removes all that the run made. A
-// run that is interrupted is still a member of its fleets, which then cannot
-// be removed by name.
+// open locks the run to make something. Once the run is closed nothing is made
+// any more: who would make it waits for the end of the process.
+func (b *bench) open() {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		select {}
+	}
+}
+
+// close ends the siblings and servers, and removes all that the run made.
 func (b *bench) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -82,17 +92,45 @@ func (b *bench) close() {
 		return
 	}
 	b.closed = true
-	for i := range b.siblings {
-		b.siblings[len(b.siblings)-1-i].end()
+	var ends sync.WaitGroup
+	for _, s := range b.siblings {
+		ends.Go(s.end)
 	}
+	ends.Wait()
 	for _, remove := range b.places {
 		remove()
 	}
+	b.sweep()
+}
+
+// sweep removes the segments and files of this run whoever uses them. A run
+// that is interrupted is still a member of its fleets, which then cannot be
+// removed by name.
+func (b *bench) sweep() {
 	segments, _ := filepath.Glob("/dev/shm/orbit-" + b.prefix() + ".*")
 	for _, s := range segments {
 		os.Remove(s)
 	}
 	os.RemoveAll(b.dir)
+}
+
+// closeWhenInterrupted closes the run and ends the process if a signal says
+// so, until it is undone.
+func (b *bench) closeWhenInterrupted() (undo func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		if _, interrupted := <-signals; interrupted {
+			b.close()
+			time.Sleep(50 * time.Millisecond) // for a job in the midst of making something
+			b.sweep()
+			os.Exit(130)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }
 
 // guard runs a server under a guard, waits until its socket answers, and

@@ -60,8 +60,7 @@ func deliver(batch int) func(*bench, *peer) (figure, error) {
 			return f, err
 		}
 		r := last[0]
-		allocs := float64(r.Mallocs-first.Mallocs) / float64(max(r.Count, 1))
-		f.Allocs = &allocs
+		f.allocates(float64(r.Mallocs-first.Mallocs) / float64(max(r.Count, 1)))
 		if r.Lost > 0 {
 			f.Remark = fmt.Sprintf("%.1f%% overwritten or dropped", 100*float64(r.Lost)/float64(r.Lost+r.Count))
 		}

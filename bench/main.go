@@ -19,9 +19,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
+	"slices"
 )
 
 func main() {
@@ -88,24 +87,13 @@ func measureAll(e effort, at points, wantedJobs, wantedPeers *regexp.Regexp, pro
 		return nil, err
 	}
 	defer b.close()
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(interrupted)
-	go func() {
-		if _, ok := <-interrupted; ok {
-			b.close()
-			os.Exit(130)
-		}
-	}()
+	defer b.closeWhenInterrupted()()
 	r := newResults(e)
-	there := b.serve(wantedPeers, r)
-	var list []job
-	for _, j := range jobs(at) {
-		if wantedJobs.MatchString(j.name) {
-			list = append(list, j)
-		}
-	}
-	return r, b.run(list, there, r)
+	return r, b.run(chosen(jobs(at), wantedJobs), b.serve(wantedPeers, r), r)
+}
+
+func chosen(list []job, wanted *regexp.Regexp) []job {
+	return slices.DeleteFunc(list, func(j job) bool { return !wanted.MatchString(j.name) })
 }
 
 func writeTo(path string, how func(io.Writer) error) error {

@@ -41,6 +41,8 @@ type figure struct {
 	Error  string    `json:"error,omitempty"`
 }
 
+func (f *figure) allocates(perOperation float64) { f.Allocs = &perOperation }
+
 // batch does an operation n times.
 type batch func(n int) error
 
@@ -52,16 +54,18 @@ func (e effort) measure(op batch) (figure, error) {
 		return figure{}, err
 	}
 	var f figure
-	before := mallocs()
+	var allocs []float64
 	for range e.rounds {
+		before := mallocs()
 		took, err := timed(op, n)
 		if err != nil {
 			return figure{}, err
 		}
+		allocs = append(allocs, float64(mallocs()-before)/float64(n))
 		f.Rounds = append(f.Rounds, float64(took)/float64(n))
 	}
-	allocs := float64(mallocs()-before) / float64(n*e.rounds)
-	f.Allocs, f.Nanos = &allocs, median(f.Rounds)
+	f.Nanos = median(f.Rounds)
+	f.allocates(median(allocs))
 	f.P99, err = e.sample(op)
 	return f, err
 }

@@ -19,7 +19,7 @@ var natsBroker = &peer{
 		"embedded broker in a process of its own, over TCP on the loopback, for it has no Unix sockets; core only, without JetStream; a publish returns before the broker has it; drops what a subscriber is too slow for; to join is to connect, of which no sibling is told",
 	},
 	serve: func(b *bench) (string, string, error) {
-		_, ready, err := b.spawn(order{Role: "nats"})
+		_, ready, err := b.spawn(order{Role: "nats", Place: place{Dir: b.dir}})
 		return ready.Text, moduleVersion("github.com/nats-io/nats-server/v2"), err
 	},
 	sender:   func(at place) (sender, error) { return dialNATS(at) },
