@@ -152,7 +152,7 @@ func (b *bench) guard(socket, label string, command ...string) (version string, 
 		if c, err := net.Dial("unix", socket); err == nil {
 			return version, c.Close()
 		}
-		if _, err := guard.tally(); err != nil {
+		if _, err := tally(guard); err != nil {
 			return "", err
 		}
 		time.Sleep(10 * time.Millisecond)

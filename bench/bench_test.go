@@ -188,15 +188,15 @@ func TestAClaimKeepsSiblingsOutUntilItIsReleased(t *testing.T) {
 func until(t *testing.T, s *sibling, wanted func(report) bool) report {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		r, err := s.tally()
+		r, err := tally(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if wanted(r) {
-			return r
+		if wanted(r[0]) {
+			return r[0]
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after 20s the sibling reports %+v", r)
+			t.Fatalf("after 20s the sibling reports %+v", r[0])
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -243,6 +243,7 @@ func endRun(t *testing.T, progress int, signal os.Signal) (prefix string, code i
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { cmd.Process.Kill() })
 	lines := bufio.NewScanner(out)
 	lines.Scan()
 	prefix = lines.Text()

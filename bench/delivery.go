@@ -98,11 +98,11 @@ func fanOut(n int) func(*bench, *peer) (figure, error) {
 			return figure{}, err
 		}
 		last := make([]int64, len(costs))
-		for _, s := range sleepers {
-			r, err := s.stop()
-			if err != nil {
-				return figure{}, err
-			}
+		reports, err := stop(sleepers...)
+		if err != nil {
+			return figure{}, err
+		}
+		for _, r := range reports {
 			raise(last, r.Latencies)
 		}
 		return summary(last, costs)

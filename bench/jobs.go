@@ -223,9 +223,12 @@ func getBeside(rate float64) func(*bench, *peer) (figure, error) {
 		if rate == idle && misses > 0 {
 			return f, errMiss
 		}
-		after, err := writer.tally()
+		after, err := tally(writer)
+		if err != nil {
+			return f, err
+		}
 		if rate != idle {
-			f.Remark = "beside " + perSecond(rateOf(before, after)) + " puts"
+			f.Remark = "beside " + perSecond(rateOf(before, after[0])) + " puts"
 		}
 		if misses > 0 {
 			f.Remark += fmt.Sprintf("; %d misses of keys that are always there", misses)
@@ -333,10 +336,10 @@ func (b *bench) together(p *peer, o order, n int) (figure, []report, error) {
 // time for one operation, whichever sibling does it. The first round is the
 // warm-up, and a round in which nothing was done goes on.
 func (b *bench) tallies(siblings []*sibling) (f figure, last []report, err error) {
-	before, err := tally(siblings)
+	before, err := tally(siblings...)
 	for idle := 0; err == nil && len(f.Rounds) <= b.crowds; {
 		time.Sleep(b.crowd)
-		if last, err = tally(siblings); err != nil {
+		if last, err = tally(siblings...); err != nil {
 			break
 		}
 		total := 0.0
@@ -358,16 +361,6 @@ func (b *bench) tallies(siblings []*sibling) (f figure, last []report, err error
 	f.Rounds = f.Rounds[1:]
 	f.Nanos = median(f.Rounds)
 	return f, last, nil
-}
-
-func tally(siblings []*sibling) (reports []report, err error) {
-	reports = make([]report, len(siblings))
-	for i, s := range siblings {
-		if reports[i], err = s.tally(); err != nil {
-			return nil, err
-		}
-	}
-	return reports, nil
 }
 
 // joinAmong measures joining with others there, who are all in one process.

@@ -138,17 +138,26 @@ func (s *sibling) hear() (r report, err error) {
 	return r, nil
 }
 
-// tally asks how far the sibling is.
-func (s *sibling) tally() (report, error) { return s.say("tally") }
+// tally asks siblings how far they are: all of them first, for one that works
+// flat out may take a while to answer.
+func tally(siblings ...*sibling) ([]report, error) { return ask("tally", siblings) }
 
-// stop asks for the last report.
-func (s *sibling) stop() (report, error) { return s.say("stop") }
+// stop asks siblings for their last reports.
+func stop(siblings ...*sibling) ([]report, error) { return ask("stop", siblings) }
 
-func (s *sibling) say(line string) (report, error) {
-	if _, err := fmt.Fprintln(s.in, line); err != nil {
-		return report{}, err
+func ask(line string, siblings []*sibling) (reports []report, err error) {
+	for _, s := range siblings {
+		if _, err := fmt.Fprintln(s.in, line); err != nil {
+			return nil, err
+		}
 	}
-	return s.hear()
+	reports = make([]report, len(siblings))
+	for i, s := range siblings {
+		if reports[i], err = s.hear(); err != nil {
+			return nil, err
+		}
+	}
+	return reports, nil
 }
 
 // end makes sure that the process is gone.
