@@ -20,6 +20,7 @@ func orbitPeer(name string, noFaultGuard bool) *peer {
 	p := &peer{
 		name:     name,
 		class:    classOrbit,
+		notes:    []string{"in memory only; holds no sender up: newer frames overwrite older ones, and a reader that falls a lap behind is told how many it missed"},
 		latest:   o.latest,
 		store:    o.store,
 		sender:   func(at place) (sender, error) { return o.bus(at) },
