@@ -1,0 +1,240 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"time"
+
+	"orbit"
+)
+
+// The cache is a map of few keys. All processes use one prefix. A value is a
+// number said again and again.
+//
+// In a ring large enough for a whole history no value may go missing. In a
+// small one a miss is allowed once as many frames may have been written after
+// the value as the ring has slots; what has gone so must not come back, and
+// what has not must be there.
+
+const cacheKeys = 3
+
+var keyNames = [cacheKeys]string{"a", "key of some length", ""}
+
+func cacheScenario(name string, capacity int, small bool) scenario {
+	return scenario{
+		name: name,
+		rings: func(payload int) map[uint8]orbit.Geometry {
+			return map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: capacity, PayloadLimit: min(payload, 1<<10) + 64}}
+		},
+		open: openCache,
+		parts: func(h *history) []part {
+			m := cacheModel{}
+			if small {
+				m.capacity = uint64(capacity)
+			}
+			return m.parts(h)
+		},
+	}
+}
+
+type cache struct {
+	cache *orbit.Cache
+	size  int
+}
+
+func openCache(f *orbit.Fleet) (player, error) {
+	c, err := orbit.OpenCache(f, "prefix")
+	if err != nil {
+		return nil, err
+	}
+	return &cache{c, c.Ring().Geometry().PayloadLimit - 64}, nil
+}
+
+func (p *cache) begin(l *lane) error { return p.change(l, record{Action: reset, Key: everyKey}) }
+func (p *cache) forget()             {}
+
+func (p *cache) act(l *lane) error {
+	r := record{Key: int64(l.IntN(cacheKeys))}
+	switch n := l.IntN(100); {
+	case n < 45:
+		return p.get(l, r)
+	case n < 65:
+		r.Action = put
+	case n < 83:
+		r.Action = add
+	case n < 97:
+		r.Action = remove
+	default:
+		r.Action, r.Key = reset, everyKey
+	}
+	if r.Action == put || r.Action == add {
+		r.Value = l.fresh()
+		switch l.IntN(8) {
+		case 0:
+			r.TTL = time.Duration(1 + l.IntN(int(2*time.Millisecond)))
+		case 1:
+			r.TTL = time.Hour
+		case 2:
+			if r.Action == put {
+				r.TTL = -1
+			}
+		}
+	}
+	return p.change(l, r)
+}
+
+func (p *cache) change(l *lane, r record) error {
+	key := keyNames[max(r.Key, 0)]
+	return l.do(p.cache.Ring(), r, func(r *record) (err error) {
+		r.Outcome = done
+		switch r.Action {
+		case put:
+			l.buf = fill(l.buf, r.Value, p.size)
+			err = p.cache.Put(key, l.buf, r.TTL)
+		case add:
+			var added bool
+			l.buf = fill(l.buf, r.Value, p.size)
+			if added, err = p.cache.Add(key, l.buf, r.TTL); !added {
+				r.Outcome = refused
+			}
+		case remove:
+			err = p.cache.Delete(key)
+		case reset:
+			err = p.cache.Reset()
+		}
+		if errors.Is(err, orbit.ErrBusy) {
+			r.Outcome, err = busy, nil
+		}
+		return err
+	})
+}
+
+func (p *cache) get(l *lane, r record) error {
+	r.Action = get
+	return l.do(p.cache.Ring(), r, func(r *record) error {
+		b, ok, err := p.cache.AppendGet(l.buf[:0], keyNames[r.Key])
+		if err != nil {
+			return err
+		}
+		r.Outcome = missed
+		if ok {
+			l.buf = b
+			var whole bool
+			r.Outcome = torn
+			if r.Got, whole = same(b); whole && len(b) == p.size {
+				r.Outcome = done
+			}
+		}
+		return nil
+	})
+}
+
+// A cacheModel is what the operations of a history may do.
+type cacheModel struct {
+	capacity uint64            // 0 if the ring is too large to evict anything
+	born     map[uint64]uint64 // head before a value was written
+	added    map[uint64]bool
+}
+
+// cells is the state: the value of each key, or 0.
+type cells [cacheKeys]uint64
+
+// parts makes one part of each key, which is fast to check, and one of all
+// keys if a reset ties them together.
+func (m *cacheModel) parts(h *history) (parts []part) {
+	m.born, m.added = map[uint64]uint64{}, map[uint64]bool{}
+	resets := 0
+	for _, o := range h.ops {
+		if o.Action == reset {
+			resets++
+		}
+		if m.lapped(o) && o.Outcome != done {
+			o.Outcome = unknown
+		}
+		if o.Action == put || o.Action == add {
+			m.born[o.Value], m.added[o.Value] = o.Before, o.Action == add
+		}
+	}
+	h.expire(func(o *op) bool { return (o.Action == put || o.Action == add) && o.TTL > 0 }, 0)
+	for key := range cacheKeys {
+		parts = append(parts, part{ops: h.of(key), step: m.step, start: cells{}})
+	}
+	if resets > 1 {
+		parts = append(parts, part{ops: h.of(everyKey), step: m.step, start: cells{}})
+	}
+	return parts
+}
+
+func (m *cacheModel) step(state any, o *op) []any {
+	st := state.(cells)
+	is := func(v uint64) []any {
+		next := st
+		next[o.Key] = v
+		return []any{next}
+	}
+	or := func(always bool, next []any) []any {
+		if always {
+			return append(next, st)
+		}
+		return next
+	}
+	switch o.Action {
+	case put:
+		v := o.Value
+		if o.TTL < 0 {
+			v = 0
+		}
+		return or(o.Outcome == unknown, is(v))
+	case remove:
+		return or(o.Outcome == unknown, is(0))
+	case reset:
+		return or(o.Outcome == unknown, []any{cells{}})
+	case expire:
+		if st[o.Key] == o.Value {
+			return is(0)
+		}
+		return []any{st}
+	}
+	now := st[o.Key]
+	gone := now == 0 || m.evicted(now, o)
+	switch {
+	case o.Action == add && o.Outcome == refused, o.Action == get && o.Outcome == done:
+		if now != 0 && (o.Action == add || now == o.Got) {
+			return []any{st}
+		}
+	case o.Action == add && gone:
+		return or(o.Outcome == unknown, is(o.Value))
+	case o.Action == add && o.Outcome == unknown:
+		return []any{st}
+	case o.Action == get && o.Outcome == missed && gone:
+		return is(0)
+	}
+	return nil
+}
+
+// lapped tells whether an add took so long that the ring may have lost the
+// frames that decide on it before it knew that it had won. Then it begins anew,
+// and may fail although others have seen its value.
+func (m *cacheModel) lapped(o *op) bool {
+	return m.capacity != 0 && o.Action == add && o.Outcome != unknown && o.After+lanes >= o.Before+m.capacity/2
+}
+
+// evicted tells whether the ring can have pushed a value out before an
+// operation ended. Claimants mark slots a little ahead of the head, one each.
+// An added value goes when the first of the frames goes that decided on it:
+// up to half a lap early.
+func (m *cacheModel) evicted(v uint64, o *op) bool {
+	if m.capacity == 0 {
+		return false
+	}
+	after := o.After
+	if o.Outcome == unknown {
+		return true // it died too early to say
+	}
+	early := uint64(lanes)
+	if m.added[v] {
+		early += m.capacity / 2
+	}
+	return after+early >= m.born[v]+m.capacity
+}

@@ -1,0 +1,99 @@
+//go:build linux
+
+// Linear checks that Orbit is linearizable across real processes: that the
+// latest value is a register, the cache a map, and a contest a lock with fence
+// tokens, as if every operation took place at one moment between its call and
+// its return.
+//
+//	go run ./linear -for 5m
+//
+// Crews of processes play short histories, each operation written down with the
+// times of its call and its return on the clock that all processes share, while
+// processes are killed, stopped and resumed. Porcupine then looks for an order
+// that explains the history. An operation of a process that died in it may have
+// happened or not.
+//
+// Every scenario is played twice: by the package as it is, and stepped, by its
+// instrumented copy (see package orbit/internal/overlay), in which processes
+// are held up, stopped and killed in the middle of operations, between any two
+// accesses to shared memory.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	if role := os.Getenv(roleEnv); role != "" {
+		exitActor(role)
+	}
+	length := flag.Duration("for", time.Minute, "how long to run, over all scenarios")
+	only := flag.String("only", "", "run the scenarios whose names contain this")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random choices")
+	dir := flag.String("dump", os.TempDir(), "directory for histories that are not linearizable")
+	flag.Parse()
+	if err := runAll(*length, *only, *seed, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "linear:", err)
+		os.Exit(1)
+	}
+}
+
+func exitActor(role string) {
+	if err := play(role); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// trials returns all trials whose names contain a text.
+func trials(plain, stepped, only, dir string) (all []trial) {
+	for i := range scenarios {
+		for _, t := range []trial{
+			{scenario: &scenarios[i], binary: plain, dir: dir, out: os.Stdout},
+			{scenario: &scenarios[i], binary: stepped, stepped: true, dir: dir, out: os.Stdout},
+		} {
+			if strings.Contains(t.name(), only) {
+				all = append(all, t)
+			}
+		}
+	}
+	return all
+}
+
+func runAll(length time.Duration, only string, seed uint64, dir string) error {
+	plain, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "orbit-linear")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	stepped, err := buildStepped(tmp)
+	if err != nil {
+		return err
+	}
+	all := trials(plain, stepped, only, dir)
+	fmt.Printf("seed %d\n", seed)
+	printHeader(os.Stdout)
+	bad := false
+	for i := range all {
+		r, err := all[i].run(length/time.Duration(len(all)), seed+uint64(i))
+		if err != nil {
+			return err
+		}
+		r.print(os.Stdout)
+		bad = bad || r.violations > 0 || r.undecided > 0
+	}
+	if bad {
+		return errors.New("not all histories could be shown to be linearizable")
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A row is what came out of one scenario.
+type row struct {
+	name       string
+	histories  int
+	operations int
+	met        int // operations that overlap one of another lane
+	unknown    int // operations of processes that died meanwhile
+	kills      int
+	stops      int
+	undecided  int // parts that the checker had no time for
+	violations int
+	dumps      []string
+}
+
+// A trial is a scenario with the program that plays it.
+type trial struct {
+	scenario *scenario
+	binary   string
+	stepped  bool
+	dir      string    // for dumps
+	out      io.Writer // for offending parts
+}
+
+func (t *trial) name() string {
+	if t.stepped {
+		return t.scenario.name + ", stepped"
+	}
+	return t.scenario.name
+}
+
+// run has a crew play histories for a time, and checks each. It ends early
+// after three violations: more of them say nothing new.
+func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
+	r.name = t.name()
+	c, err := newCrew(t.scenario, t.binary, t.stepped, seed)
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", r.name, err)
+	}
+	defer func() {
+		if e := c.close(); err == nil {
+			err = e
+		}
+		r.kills, r.stops = c.kills, c.stops
+	}()
+	for end := time.Now().Add(length); time.Now().Before(end) && r.violations < 3; {
+		h, err := c.play(20 + c.random.IntN(30))
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", r.name, err)
+		}
+		if err := t.judge(&r, h); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (t *trial) judge(r *row, h *history) error {
+	r.histories++
+	r.operations += len(h.ops)
+	r.met += h.met()
+	for _, o := range h.ops {
+		if o.Outcome == unknown {
+			r.unknown++
+		}
+	}
+	for _, p := range t.scenario.parts(h) {
+		switch p.check() {
+		case porcupine.Unknown:
+			r.undecided++
+		case porcupine.Illegal:
+			r.violations++
+			path, err := p.dump(t.dir, t.scenario.name, t.out)
+			if err != nil {
+				return err
+			}
+			r.dumps = append(r.dumps, path)
+			return nil // the parts that follow hold this one
+		}
+	}
+	return nil
+}
+
+const rowFormat = "%-20s %10v %11v %9v %8v %6v %6v %10v %10v\n"
+
+func printHeader(w io.Writer) {
+	fmt.Fprintf(w, rowFormat, "scenario", "histories", "operations", "met", "unknown", "kills", "stops", "undecided", "violations")
+}
+
+func (r *row) print(w io.Writer) {
+	met := fmt.Sprintf("%.0f%%", 100*float64(r.met)/max(float64(r.operations), 1))
+	fmt.Fprintf(w, rowFormat, r.name, r.histories, r.operations, met, r.unknown, r.kills, r.stops, r.undecided, r.violations)
+	for _, d := range r.dumps {
+		fmt.Fprintf(w, "  history and smallest offending part: %s (a picture of it: .html)\n", d)
+	}
+}
