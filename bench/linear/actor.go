@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,7 +19,8 @@ import (
 	"orbit/internal/overlay/step"
 )
 
-// roleEnv makes a process an actor: "SCENARIO SLOT FLEET STEPPED".
+// roleEnv makes a process an actor: "SCENARIO SLOT FLEET STEPPED FAULT", the last
+// the name of a fault to commit or nothing.
 const roleEnv = "ORBIT_LINEAR_ROLE"
 
 // An actor is a process of a crew.
@@ -41,6 +43,7 @@ func play(role string) error {
 	if _, err := fmt.Sscan(role, &name, &a.slot, &fleet, &stepped); err != nil {
 		return err
 	}
+	step.Fault = strings.TrimSpace(strings.SplitN(role, " ", 5)[4])
 	s := find(name)
 	f, err := orbit.Join(fleet, s.options(stepped))
 	if err != nil {

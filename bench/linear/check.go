@@ -54,9 +54,8 @@ func (p *part) check() porcupine.CheckResult {
 
 // smallest returns a part of an illegal part that is illegal by itself: the
 // shortest beginning, without the operations that change nothing and are not to
-// blame, and without the writes that are not, with what read them. A history
-// whose beginning is illegal is illegal, and one that is legal stays so without
-// an operation that changes nothing, or without a value of a register.
+// blame, and without the values of a register that are not. A history whose
+// beginning is illegal is illegal, and one that is legal stays so without them.
 func (p *part) smallest() part {
 	ends := make([]int64, len(p.ops))
 	for i, o := range p.ops {
@@ -65,30 +64,33 @@ func (p *part) smallest() part {
 	slices.Sort(ends)
 	n := sort.Search(len(ends)-1, func(i int) bool { q := p.until(ends[i]); return q.check() == porcupine.Illegal })
 	small := p.until(ends[n])
-	for i := 0; i < len(small.ops); {
-		less := small
-		less.ops = small.without(i)
-		if len(less.ops) < len(small.ops) && less.check() == porcupine.Illegal {
-			small = less
-		} else {
-			i++
+	for size := 0; size != len(small.ops); {
+		size = len(small.ops)
+		for i := 0; i < len(small.ops); i++ {
+			less := small
+			if less.ops = small.without(i); len(less.ops) < len(small.ops) && less.check() == porcupine.Illegal {
+				small = less
+				i--
+			}
 		}
 	}
 	return small
 }
 
-// without returns the operations without number i, if it changes nothing, or
-// the write i with all reads of its value. It returns all of them otherwise.
+// without returns the operations without number i, and without all that cannot
+// be right without it: a write goes with the reads of its value, and a wipe if
+// no read found nothing. It returns all if the others may not be right.
 func (p *part) without(i int) []*op {
 	o := p.ops[i]
+	nothing := func(x *op) bool { return x.Outcome == missed }
 	return slices.DeleteFunc(slices.Clone(p.ops), func(x *op) bool {
 		switch {
 		case o.Action == write:
 			return x == o || x.Action == read && x.Got == o.Value
-		case x == o:
-			return o.looks()
+		case o.Action == wipe:
+			return x == o && !slices.ContainsFunc(p.ops, nothing)
 		}
-		return false
+		return x == o && o.looks()
 	})
 }
 
@@ -104,7 +106,7 @@ func (p *part) until(t int64) part {
 		case o.Call <= t && !o.looks():
 			open := *o
 			open.Return = endOfTime
-			if o.Action != expire && o.Action != die {
+			if o.Action < expire {
 				open.Outcome = unknown
 			}
 			q.ops = append(q.ops, &open)

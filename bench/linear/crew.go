@@ -21,21 +21,19 @@ import (
 // A crew is the processes of a scenario, and the parent that sets the scene,
 // kills, stops and resumes them, and collects what they wrote down.
 type crew struct {
-	scenario *scenario
-	binary   string
-	stepped  bool
-	random   *rand.Rand
-	name     string
-	fleet    *orbit.Fleet
-	player   player
-	book     *notebook
-	file     *os.File
-	news     chan event
-	hands    [processes]*hand
-	round    uint64
-	ahead    int64 // the parent's clock of the kernel's
-	kills    int
-	stops    int
+	*trial
+	random *rand.Rand
+	name   string
+	fleet  *orbit.Fleet
+	player player
+	book   *notebook
+	file   *os.File
+	news   chan event
+	hands  [processes]*hand
+	round  uint64
+	ahead  int64 // the parent's clock of the kernel's
+	kills  int
+	stops  int
 }
 
 // A hand is a process of the crew as its parent sees it.
@@ -57,18 +55,20 @@ type event struct {
 
 var fleets atomic.Int64
 
-func newCrew(s *scenario, binary string, stepped bool, seed uint64) (c *crew, err error) {
+func fleetPrefix() string { return fmt.Sprintf("linear%d", os.Getpid()) }
+
+func newCrew(t *trial, seed uint64) (c *crew, err error) {
 	c = &crew{
-		scenario: s, binary: binary, stepped: stepped,
+		trial:  t,
 		random: rand.New(rand.NewPCG(seed, 1)),
-		name:   fmt.Sprintf("linear%d.%d", os.Getpid(), fleets.Add(1)),
+		name:   fmt.Sprintf("%s.%d", fleetPrefix(), fleets.Add(1)),
 		news:   make(chan event, 4*processes),
 		ahead:  orbitAhead(),
 	}
-	if c.fleet, err = orbit.Join(c.name, s.options(stepped)); err != nil {
+	if c.fleet, err = orbit.Join(c.name, t.scenario.options(t.stepped)); err != nil {
 		return nil, err
 	}
-	if c.player, err = s.open(c.fleet); err == nil {
+	if c.player, err = t.scenario.open(c.fleet); err == nil {
 		c.book, c.file, err = newNotebook()
 	}
 	for slot := 0; slot < processes && err == nil; slot++ {
@@ -83,7 +83,7 @@ func newCrew(s *scenario, binary string, stepped bool, seed uint64) (c *crew, er
 // start starts the process of a slot and waits until it has joined.
 func (c *crew) start(slot int) (err error) {
 	h := &hand{Cmd: exec.Command(c.binary), slot: slot}
-	h.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %v", roleEnv, c.scenario.name, slot, c.name, c.stepped))
+	h.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %v %s", roleEnv, c.scenario.name, slot, c.name, c.stepped, c.fault))
 	h.ExtraFiles = []*os.File{c.file}
 	h.Stderr = &h.stderr
 	if h.stdin, err = h.StdinPipe(); err != nil {
@@ -145,7 +145,7 @@ func (c *crew) play(ops int) (*history, error) {
 	var ids [processes]int
 	ahead := map[int]int64{os.Getpid(): c.ahead}
 	doomed := -1 // who is to die in this history
-	if c.random.IntN(4) == 0 {
+	if c.round%3 == 2 {
 		doomed = c.random.IntN(processes)
 	}
 	for slot, h := range c.hands {

@@ -50,6 +50,18 @@ func (h *history) die(key int) {
 	}
 }
 
+// drop adds how a claim may end because its owner wanted a shorter one, whose
+// time was over before he had it: a claim that is taken up ends and begins
+// anew, and a renewal that comes too late was one all the same.
+func (h *history) drop() {
+	for _, o := range h.ops {
+		again := o.Action == claim && owners[o.Value] != ""
+		if late := o.Return-o.Call >= int64(o.TTL); late && (again || o.Action == renew && o.Outcome == refused) {
+			h.happen(record{Action: drop, Key: o.Key, Value: o.Value, Call: o.Call, Return: o.Return}, o.process).of = o.id
+		}
+	}
+}
+
 func (h *history) happen(r record, process int) *op {
 	o := &op{record: r, id: len(h.ops) + 1, lane: lanes + len(h.ops), process: process}
 	h.ops = append(h.ops, o)

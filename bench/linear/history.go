@@ -44,11 +44,12 @@ const (
 	holder
 	expire // happens by itself: a time is over
 	die    // happens by itself: the claims of a process fall with it
+	drop   // happens by itself: a claim falls because a shorter one was wanted
 )
 
 func (a action) String() string {
 	return [...]string{"", "write", "read", "wipe", "put", "get", "delete", "reset", "add",
-		"claim", "release", "renew", "valid", "holder", "expire", "die"}[a]
+		"claim", "release", "renew", "valid", "holder", "expire", "die", "drop"}[a]
 }
 
 // An outcome is how an operation ended.
@@ -153,7 +154,7 @@ type op struct {
 	id      int // from 1
 	lane    int
 	process int  // process id
-	of      int  // the operation whose time ends, of an expire
+	of      int  // of an expire or a drop: the operation that it belongs to
 	excused bool // a miss that frames in the making explain, or a holder that a claim in the making does
 }
 
@@ -174,7 +175,7 @@ func (o *op) String() string {
 		s += fmt.Sprintf(" %d value %x", o.Key, o.Value)
 	case valid, release:
 		s += fmt.Sprintf(" %d guard %d", o.Key, o.Value)
-	case expire:
+	case expire, drop:
 		s += fmt.Sprintf(" %d of operation %d", o.Key, o.of)
 	default:
 		s += fmt.Sprintf(" %d", o.Key)

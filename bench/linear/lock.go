@@ -33,6 +33,7 @@ func lockScenario(name string) scenario {
 			h.expire(func(o *op) bool {
 				return (o.Action == claim || o.Action == renew) && (o.Outcome == done || o.Outcome == unknown)
 			}, clockSlack)
+			h.drop()
 			for key := range subjects {
 				h.die(key)
 				ops := h.of(key)
@@ -182,7 +183,7 @@ func (s lock) claimed(o *op) lock {
 	return lock{process: o.process, token: o.Got, again: o.Value == 1, epoch: o.id, last: max(s.last, o.Got)}
 }
 
-// stepLock is a lock whose tokens grow. Claims fall by expire and die.
+// stepLock is a lock whose tokens grow. Claims fall by expire, die and drop.
 func stepLock(state any, o *op) []any {
 	st := state.(lock)
 	switch o.Action {
@@ -216,6 +217,11 @@ func stepLock(state any, o *op) []any {
 	case expire:
 		st.over = st.over || st.epoch == o.of
 		return []any{st}
+	case drop:
+		if st.process == o.process && st.epoch != o.of && (st.again || st.by(o)) {
+			return []any{st, st.free()}
+		}
+		return []any{st}
 	case die:
 		if st.process == o.process {
 			st = st.free()
@@ -238,8 +244,8 @@ func (s lock) claim(o *op) []any {
 		return only(s.open(o) && o.Got > s.last, s.claimed(o))
 	case unknown:
 		return append(only(s.open(o), s.claimed(o)), s)
-	case lapsed: // one that was taken up before it lapsed is gone
-		return append(only(s.mine(o), s.free()), s)
+	case lapsed:
+		return []any{s}
 	}
 	return s.named(o)
 }

@@ -83,16 +83,17 @@ func runAll(length time.Duration, only string, seed uint64, dir string) error {
 	all := trials(plain, stepped, only, dir)
 	fmt.Printf("seed %d\n", seed)
 	printHeader(os.Stdout)
-	bad := false
+	var sum row
 	for i := range all {
 		r, err := all[i].run(length/time.Duration(len(all)), seed+uint64(i))
 		if err != nil {
 			return err
 		}
 		r.print(os.Stdout)
-		bad = bad || r.violations > 0 || r.undecided > 0
+		sum.add(&r)
 	}
-	if bad {
+	sum.print(os.Stdout)
+	if sum.violations+sum.undecided > 0 {
 		return errors.New("not all histories could be shown to be linearizable")
 	}
 	return nil

@@ -29,6 +29,7 @@ type trial struct {
 	scenario *scenario
 	binary   string
 	stepped  bool
+	fault    string    // to commit, if the program has any
 	dir      string    // for dumps
 	out      io.Writer // for offending parts
 }
@@ -41,10 +42,10 @@ func (t *trial) name() string {
 }
 
 // run has a crew play histories for a time, and checks each. It ends early
-// after three violations: more of them say nothing new.
+// if there were enough violations, and goes on for some histories at least.
 func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
 	r.name = t.name()
-	c, err := newCrew(t.scenario, t.binary, t.stepped, seed)
+	c, err := newCrew(t, seed)
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", r.name, err)
 	}
@@ -54,7 +55,7 @@ func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
 		}
 		r.kills, r.stops = c.kills, c.stops
 	}()
-	for end := time.Now().Add(length); time.Now().Before(end) && r.violations < 3; {
+	for end := time.Now().Add(length); r.violations < t.enough() && (time.Now().Before(end) || r.histories < leastHistories); {
 		h, err := c.play(20 + c.random.IntN(30))
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", r.name, err)
@@ -65,6 +66,17 @@ func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
 	}
 	return r, nil
 }
+
+// enough is how many violations say it all.
+func (t *trial) enough() int {
+	if t.fault != "" {
+		return 1
+	}
+	return 3
+}
+
+// leastHistories are played however slow the machine is.
+const leastHistories = 4
 
 func (t *trial) judge(r *row, h *history) error {
 	r.histories++
@@ -90,6 +102,18 @@ func (t *trial) judge(r *row, h *history) error {
 		}
 	}
 	return nil
+}
+
+func (r *row) add(x *row) {
+	r.name = "all"
+	r.histories += x.histories
+	r.operations += x.operations
+	r.met += x.met
+	r.unknown += x.unknown
+	r.kills += x.kills
+	r.stops += x.stops
+	r.undecided += x.undecided
+	r.violations += x.violations
 }
 
 const rowFormat = "%-20s %10v %11v %9v %8v %6v %6v %10v %10v\n"
