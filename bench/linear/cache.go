@@ -9,8 +9,13 @@ import (
 	"orbit"
 )
 
-// The cache is a map of few keys. All processes use one prefix. A value is a
-// number said again and again.
+// The cache is, for each key, a register that puts, adds, deletes and resets
+// write. All processes use one prefix. A value is a number said again and again.
+//
+// Keys are checked one by one. Over several keys a reset is not atomic, nor does
+// the cache say so: what the walk over the ring finds unfinished it passes over,
+// so while a reset is held up one can read a value that lies before it after
+// having written one that lies behind it.
 //
 // In a ring large enough for a whole history no value may go missing. In a
 // small one a miss is allowed once as many frames may have been written after
@@ -130,87 +135,79 @@ func (p *cache) get(l *lane, r record) error {
 	})
 }
 
-// A cacheModel is what the operations of a history may do.
+// A cacheModel knows of a history what the steps depend on.
 type cacheModel struct {
-	capacity uint64            // 0 if the ring is too large to evict anything
-	born     map[uint64]uint64 // head before a value was written
-	added    map[uint64]bool
+	capacity uint64         // 0 if the ring is too large to evict anything
+	writes   map[uint64]*op // by value
 }
 
-// cells is the state: the value of each key, or 0.
-type cells [cacheKeys]uint64
-
-// parts makes one part of each key, which is fast to check, and one of all
-// keys if a reset ties them together.
 func (m *cacheModel) parts(h *history) (parts []part) {
-	m.born, m.added = map[uint64]uint64{}, map[uint64]bool{}
-	resets := 0
+	m.writes = map[uint64]*op{}
 	for _, o := range h.ops {
-		if o.Action == reset {
-			resets++
-		}
 		if m.lapped(o) && o.Outcome != done {
 			o.Outcome = unknown
 		}
 		if o.Action == put || o.Action == add {
-			m.born[o.Value], m.added[o.Value] = o.Before, o.Action == add
+			m.writes[o.Value] = o
 		}
 	}
 	h.expire(func(o *op) bool { return (o.Action == put || o.Action == add) && o.TTL > 0 }, 0)
 	for key := range cacheKeys {
-		parts = append(parts, part{ops: h.of(key), step: m.step, start: cells{}})
-	}
-	if resets > 1 {
-		parts = append(parts, part{ops: h.of(everyKey), step: m.step, start: cells{}})
+		ops := h.of(key)
+		excuseExpired(ops)
+		parts = append(parts, part{ops: ops, step: m.step, start: uint64(0)})
 	}
 	return parts
 }
 
+// step is the cache for one key: its state is the value, or 0.
 func (m *cacheModel) step(state any, o *op) []any {
-	st := state.(cells)
-	is := func(v uint64) []any {
-		next := st
-		next[o.Key] = v
-		return []any{next}
-	}
-	or := func(always bool, next []any) []any {
-		if always {
-			return append(next, st)
+	st := state.(uint64)
+	or := func(next uint64) []any { // if its outcome is unknown, it may not have happened
+		if o.Outcome == unknown {
+			return []any{st, next}
 		}
-		return next
+		return []any{next}
 	}
 	switch o.Action {
 	case put:
-		v := o.Value
 		if o.TTL < 0 {
-			v = 0
+			return or(0)
 		}
-		return or(o.Outcome == unknown, is(v))
-	case remove:
-		return or(o.Outcome == unknown, is(0))
-	case reset:
-		return or(o.Outcome == unknown, []any{cells{}})
+		return or(o.Value)
+	case remove, reset:
+		return or(0)
 	case expire:
-		if st[o.Key] == o.Value {
-			return is(0)
+		if st == o.Value {
+			return []any{uint64(0)}
 		}
 		return []any{st}
 	}
-	now := st[o.Key]
-	gone := now == 0 || m.evicted(now, o)
+	gone := st == 0 || m.evicted(st, o)
 	switch {
-	case o.Action == add && o.Outcome == refused, o.Action == get && o.Outcome == done:
-		if now != 0 && (o.Action == add || now == o.Got) {
-			return []any{st}
-		}
-	case o.Action == add && gone:
-		return or(o.Outcome == unknown, is(o.Value))
-	case o.Action == add && o.Outcome == unknown:
+	case o.Action == add && o.Outcome == refused && st != 0,
+		o.Action == add && o.Outcome == unknown && !gone,
+		o.Action == get && o.Outcome == done && st == o.Got && st != 0,
+		o.Action == get && o.Outcome == missed && st != 0 && o.excused && m.writes[st].Return >= o.Call:
 		return []any{st}
+	case o.Action == add && o.Outcome != refused && gone:
+		return or(o.Value)
 	case o.Action == get && o.Outcome == missed && gone:
-		return is(0)
+		return []any{uint64(0)}
 	}
 	return nil
+}
+
+// excuseExpired finds the gets that may have missed a value written meanwhile:
+// they found the one before it, and looked at the clock when it had expired.
+func excuseExpired(ops []*op) {
+	for _, o := range ops {
+		for _, e := range ops {
+			if e.Action == expire && o.Action == get && o.Outcome == missed && e.Call <= o.Return && o.Call <= e.Return {
+				o.excused = true
+			}
+		}
+	}
 }
 
 // lapped tells whether an add took so long that the ring may have lost the
@@ -233,8 +230,8 @@ func (m *cacheModel) evicted(v uint64, o *op) bool {
 		return true // it died too early to say
 	}
 	early := uint64(lanes)
-	if m.added[v] {
+	if m.writes[v].Action == add {
 		early += m.capacity / 2
 	}
-	return after+early >= m.born[v]+m.capacity
+	return after+early >= m.writes[v].Before+m.capacity
 }

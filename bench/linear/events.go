@@ -45,7 +45,7 @@ func (h *history) die(key int) {
 	}
 	for process, t := range h.died {
 		if claimed[process] {
-			h.happen(record{Action: die, Key: int64(key), Call: h.last[process], Return: t}, process)
+			h.happen(record{Action: die, Key: int64(key), Call: h.last[process] + 1, Return: t}, process)
 		}
 	}
 }

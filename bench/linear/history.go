@@ -155,7 +155,7 @@ type op struct {
 	lane    int
 	process int  // process id
 	of      int  // of an expire or a drop: the operation that it belongs to
-	excused bool // a miss that frames in the making explain, or a holder that a claim in the making does
+	excused bool // an outcome that something in the making explains
 }
 
 func (o *op) String() string {
@@ -261,11 +261,11 @@ func (h *history) met() (n int) {
 	return n
 }
 
-// of returns the operations on a key, or on every key, without those that say nothing: reads
+// of returns the operations on a key, without those that say nothing: reads
 // that nobody heard the answer of, and what failed with ErrBusy.
 func (h *history) of(key int) (ops []*op) {
 	for _, o := range h.ops {
-		if (int(o.Key) == key || o.Key == everyKey || key == everyKey) && o.Outcome != busy && !(o.Outcome == unknown && o.looks()) {
+		if (int(o.Key) == key || o.Key == everyKey) && o.Outcome != busy && !(o.Outcome == unknown && o.looks()) {
 			ops = append(ops, o)
 		}
 	}
