@@ -144,9 +144,7 @@ type cacheModel struct {
 func (m *cacheModel) parts(h *history) (parts []part) {
 	m.writes = map[uint64]*op{}
 	for _, o := range h.ops {
-		if m.lapped(o) && o.Outcome != done {
-			o.Outcome = unknown
-		}
+		m.echo(h, o)
 		if o.Action == put || o.Action == add {
 			m.writes[o.Value] = o
 		}
@@ -210,11 +208,22 @@ func excuseExpired(ops []*op) {
 	}
 }
 
-// lapped tells whether an add took so long that the ring may have lost the
-// frames that decide on it before it knew that it had won. Then it begins anew,
-// and may fail although others have seen its value.
-func (m *cacheModel) lapped(o *op) bool {
-	return m.capacity != 0 && o.Action == add && o.Outcome != unknown && o.After+lanes >= o.Before+m.capacity/2
+// echo provides for an add that took so long that the ring may have lost the
+// frames that decide on it before it knew that it had won. Then it begins anew:
+// its value may have been there before it was added, or without.
+func (m *cacheModel) echo(h *history, o *op) {
+	if m.capacity == 0 || o.Action != add || o.Outcome == unknown {
+		return
+	}
+	for n := o.Before + m.capacity/2; n <= o.After+lanes; n += m.capacity / 2 {
+		if o.Outcome != done {
+			o.Outcome = unknown
+			continue
+		}
+		again := o.record
+		again.Outcome = unknown
+		h.happen(again, o.process)
+	}
 }
 
 // evicted tells whether the ring can have pushed a value out before an

@@ -24,8 +24,9 @@ type part struct {
 	start any
 }
 
-// checkLimit is how long the checker may think about a part.
-const checkLimit = 20 * time.Second
+// checkLimit is how long the checker may think about a part. It rarely takes a
+// hundredth of a second.
+const checkLimit = 5 * time.Second
 
 func (p *part) model() porcupine.Model {
 	m := porcupine.NondeterministicModel{

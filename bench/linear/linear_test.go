@@ -73,11 +73,8 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	}
 	sum.print(&table)
 	t.Logf("\n%s%s", &table, &offending)
-	if sum.violations > 0 {
-		t.Errorf("%d histories are not linearizable", sum.violations)
-	}
-	if sum.undecided > 0 {
-		t.Errorf("the checker could not decide on %d histories within %v each", sum.undecided, checkLimit)
+	if sum.failed() {
+		t.Errorf("of %d histories %d are not linearizable, and %d were not decided within %v each", sum.histories, sum.violations, sum.undecided, checkLimit)
 	}
 	if sum.met == 0 || sum.unknown == 0 || sum.kills == 0 || sum.stops == 0 {
 		t.Error("the processes hardly met: this run shows nothing")

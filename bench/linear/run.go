@@ -116,6 +116,9 @@ func (r *row) add(x *row) {
 	r.violations += x.violations
 }
 
+// failed tells whether something was found, or too little could be decided on.
+func (r *row) failed() bool { return r.violations > 0 || r.undecided*100 > r.histories }
+
 const rowFormat = "%-20s %10v %11v %9v %8v %6v %6v %10v %10v\n"
 
 func printHeader(w io.Writer) {
