@@ -261,6 +261,15 @@ func (h *history) met() (n int) {
 	return n
 }
 
+// skew returns the most that the clocks of two processes are apart.
+func (h *history) skew() time.Duration {
+	least, most := int64(endOfTime), int64(-endOfTime)
+	for _, ahead := range h.ahead {
+		least, most = min(least, ahead), max(most, ahead)
+	}
+	return time.Duration(most - least)
+}
+
 // of returns the operations on a key, without those that say nothing: reads
 // that nobody heard the answer of, and what failed with ErrBusy.
 func (h *history) of(key int) (ops []*op) {

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	lengthFlag = flag.Duration("linear.for", 16*time.Second, "how long to play histories, over all scenarios")
+	lengthFlag = flag.Duration("linear.for", 12*time.Second, "how long to play histories, over all scenarios")
 	seedFlag   = flag.Uint64("linear.seed", 0, "seed of the random choices; 0 takes the time")
 )
 
@@ -74,13 +74,35 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	sum.print(&table)
 	t.Logf("\n%s%s", &table, &offending)
 	if sum.failed() {
-		t.Errorf("of %d histories %d are not linearizable, and %d were not decided within %v each", sum.histories, sum.violations, sum.undecided, checkLimit)
+		t.Errorf("of %d histories %d are not linearizable, and %d were not decided within %v each; clocks were %v apart, want at most %v",
+			sum.histories, sum.violations, sum.undecided, checkLimit, sum.skew, time.Duration(clockSlack))
 	}
 	if sum.met == 0 || sum.unknown == 0 || sum.kills == 0 || sum.stops == 0 {
 		t.Error("the processes hardly met: this run shows nothing")
 	}
 	if left, _ := filepath.Glob("/dev/shm/orbit-" + fleetPrefix() + "*"); len(left) > 0 {
 		t.Errorf("left %v", left)
+	}
+}
+
+// TestGetHeldUpBeforeAnyStepIsNotStale has a Get, which begins after its key
+// was deleted, held up before each of its steps in turn while another Get of
+// the same handle brings the index up to date.
+func TestGetHeldUpBeforeAnyStepIsNotStale(t *testing.T) {
+	cmd := exec.Command(mustBuild(t))
+	cmd.Env = append(os.Environ(), roleEnv+"="+holdRole)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	steps := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i, line := range steps {
+		if got, where, _ := strings.Cut(line, " "); got != "nothing" {
+			t.Errorf("a Get held up before step %d, in %s, got %q after the key was deleted, want nothing", i+1, where, got)
+		}
+	}
+	if len(steps) < 10 {
+		t.Errorf("a Get was held up before %d steps only:\n%s", len(steps)-1, out)
 	}
 }
 

@@ -44,7 +44,11 @@ func main() {
 }
 
 func exitActor(role string) {
-	if err := play(role); err != nil {
+	act := func() error { return play(role) }
+	if role == holdRole {
+		act = hold
+	}
+	if err := act(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

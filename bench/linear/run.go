@@ -21,6 +21,7 @@ type row struct {
 	stops      int
 	undecided  int // parts that the checker had no time for
 	violations int
+	skew       time.Duration // the most that the clocks of two processes were apart
 	dumps      []string
 }
 
@@ -82,6 +83,7 @@ func (t *trial) judge(r *row, h *history) error {
 	r.histories++
 	r.operations += len(h.ops)
 	r.met += h.met()
+	r.skew = max(r.skew, h.skew())
 	for _, o := range h.ops {
 		if o.Outcome == unknown {
 			r.unknown++
@@ -114,20 +116,24 @@ func (r *row) add(x *row) {
 	r.stops += x.stops
 	r.undecided += x.undecided
 	r.violations += x.violations
+	r.skew = max(r.skew, x.skew)
 }
 
-// failed tells whether something was found, or too little could be decided on.
-func (r *row) failed() bool { return r.violations > 0 || r.undecided*100 > r.histories }
+// failed tells whether something was found, if too little could be decided on, or
+// if clocks were further apart than contests allow for.
+func (r *row) failed() bool {
+	return r.violations > 0 || r.undecided*100 > r.histories || int64(r.skew) > clockSlack
+}
 
-const rowFormat = "%-20s %10v %11v %9v %8v %6v %6v %10v %10v\n"
+const rowFormat = "%-18s %9v %10v %5v %7v %5v %6v %9v %9v %10v\n"
 
 func printHeader(w io.Writer) {
-	fmt.Fprintf(w, rowFormat, "scenario", "histories", "operations", "met", "unknown", "kills", "stops", "undecided", "violations")
+	fmt.Fprintf(w, rowFormat, "scenario", "histories", "operations", "met", "unknown", "kills", "stops", "skew", "undecided", "violations")
 }
 
 func (r *row) print(w io.Writer) {
 	met := fmt.Sprintf("%.0f%%", 100*float64(r.met)/max(float64(r.operations), 1))
-	fmt.Fprintf(w, rowFormat, r.name, r.histories, r.operations, met, r.unknown, r.kills, r.stops, r.undecided, r.violations)
+	fmt.Fprintf(w, rowFormat, r.name, r.histories, r.operations, met, r.unknown, r.kills, r.stops, r.skew, r.undecided, r.violations)
 	for _, d := range r.dumps {
 		fmt.Fprintf(w, "  history and smallest offending part: %s (a picture of it: .html)\n", d)
 	}
