@@ -31,6 +31,7 @@ type actor struct {
 	steps  atomic.Int64
 	kill   int64 // the step before which it kills itself, 0 for none
 	stop   int64 // the step before which it stops itself
+	drag   int   // at how many of 1024 steps it is held up
 	acting atomic.Bool
 }
 
@@ -76,6 +77,7 @@ func play(role string) error {
 
 func (a *actor) playHistory(round, seed uint64, ops int) error {
 	a.player.forget()
+	a.drag = 8 << (seed % 6)
 	a.steps.Store(0)
 	a.acting.Store(true)
 	var errs [lanesEach]error
@@ -131,9 +133,9 @@ func (a *actor) hinder() {
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 	switch n := rand.IntN(1024); {
-	case n < 3:
+	case n < a.drag/8:
 		nap(20 + rand.IntN(100))
-	case n < 40:
+	case n < a.drag:
 		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }

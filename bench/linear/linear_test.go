@@ -64,7 +64,7 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	var sum row
 	for i := range all {
 		all[i].out = &offending
-		r, err := all[i].run(*lengthFlag/time.Duration(len(all)), seed+uint64(i))
+		r, err := all[i].run(t.Context(), *lengthFlag/time.Duration(len(all)), seed+uint64(i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestFaultsAreFound(t *testing.T) {
 			start := time.Now()
 			for time.Since(start) < 2*time.Minute {
 				seed++
-				r, err := trial.run(time.Second, seed)
+				r, err := trial.run(t.Context(), time.Second, seed)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -80,9 +80,9 @@ func (p *contest) act(l *lane) error {
 		r.Action = holder
 	case g == nil:
 		r.Action, r.TTL, r.Value = claim, ttl(l), uint64(l.IntN(2))
-	case n < 55:
+	case n < 45:
 		r.Action, r.Value = valid, g.Token()
-	case n < 75:
+	case n < 60:
 		r.Action, r.TTL, r.Value = renew, ttl(l), g.Token()
 	default:
 		r.Action, r.Value = release, g.Token()

@@ -20,11 +20,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -37,7 +40,9 @@ func main() {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random choices")
 	dir := flag.String("dump", os.TempDir(), "directory for histories that are not linearizable")
 	flag.Parse()
-	if err := runAll(*length, *only, *seed, *dir); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	if err := runAll(ctx, *length, *only, *seed, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "linear:", err)
 		os.Exit(1)
 	}
@@ -70,7 +75,7 @@ func trials(plain, stepped, only, dir string) (all []trial) {
 	return all
 }
 
-func runAll(length time.Duration, only string, seed uint64, dir string) error {
+func runAll(ctx context.Context, length time.Duration, only string, seed uint64, dir string) error {
 	plain, err := os.Executable()
 	if err != nil {
 		return err
@@ -89,7 +94,7 @@ func runAll(length time.Duration, only string, seed uint64, dir string) error {
 	printHeader(os.Stdout)
 	var sum row
 	for i := range all {
-		r, err := all[i].run(length/time.Duration(len(all)), seed+uint64(i))
+		r, err := all[i].run(ctx, length/time.Duration(len(all)), seed+uint64(i))
 		if err != nil {
 			return err
 		}

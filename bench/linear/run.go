@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -44,7 +45,7 @@ func (t *trial) name() string {
 
 // run has a crew play histories for a time, and checks each. It ends early
 // if there were enough violations, and goes on for some histories at least.
-func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
+func (t *trial) run(ctx context.Context, length time.Duration, seed uint64) (r row, err error) {
 	r.name = t.name()
 	c, err := newCrew(t, seed)
 	if err != nil {
@@ -57,6 +58,9 @@ func (t *trial) run(length time.Duration, seed uint64) (r row, err error) {
 		r.kills, r.stops = c.kills, c.stops
 	}()
 	for end := time.Now().Add(length); r.violations < t.enough() && (time.Now().Before(end) || r.histories < leastHistories); {
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
 		h, err := c.play(20 + c.random.IntN(30))
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", r.name, err)
