@@ -19,8 +19,8 @@ import (
 	"orbit/internal/overlay/step"
 )
 
-// roleEnv makes a process an actor: "SCENARIO SLOT FLEET STEPPED FAULT", the last
-// the name of a fault to commit or nothing.
+// roleEnv makes a process an actor: "SCENARIO SLOT FLEET STEPPED FAULT", the
+// last the name of a fault to commit or nothing.
 const roleEnv = "ORBIT_LINEAR_ROLE"
 
 // An actor is a process of a crew.

@@ -126,7 +126,7 @@ func (c *crew) close() (err error) {
 	return orbit.Remove(c.name)
 }
 
-// play has the crew play one history of about so many operations a lane.
+// play has the crew play one history of so many operations a lane.
 func (c *crew) play(ops int) (*history, error) {
 	for slot, h := range c.hands {
 		if h == nil {
@@ -171,9 +171,8 @@ func (c *crew) play(ops int) (*history, error) {
 }
 
 // storm kills, stops and resumes processes until all have played their part,
-// and returns when those died that did. In the instrumented program they mostly
-// do it to themselves, in the middle of an operation; then the kill here is
-// for those that did not get so far.
+// and returns when those died that did. In the instrumented program it is the
+// processes that kill themselves, in the middle of an operation.
 func (c *crew) storm(doomed int) (died map[int]int64, err error) {
 	died = map[int]int64{}
 	var at [processes]bool // who is at it still

@@ -163,7 +163,7 @@ func TestFaultsAreFound(t *testing.T) {
 			start := time.Now()
 			for time.Since(start) < 2*time.Minute {
 				seed++
-				r, err := trial.run(t.Context(), time.Second, seed)
+				r, err := trial.run(t.Context(), 30*time.Second, seed)
 				if err != nil {
 					t.Fatal(err)
 				}

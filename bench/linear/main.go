@@ -11,12 +11,33 @@
 // times of its call and its return on the clock that all processes share, while
 // processes are killed, stopped and resumed. Porcupine then looks for an order
 // that explains the history. An operation of a process that died in it may have
-// happened or not.
+// happened or not, but not after the death: what a dead writer or claimant
+// leaves may not come to life later.
 //
 // Every scenario is played twice: by the package as it is, and stepped, by its
 // instrumented copy (see package orbit/internal/overlay), in which processes
 // are held up, stopped and killed in the middle of operations, between any two
 // accesses to shared memory.
+//
+// What the scenarios are, and what they allow for besides:
+//
+//   - latest-N: a register in a ring of N slots, by Publish, Newest and Reset,
+//     and the same by Store and Load. A read may find no frame if frames in the
+//     making can have every slot, for which it takes half as many unfinished
+//     writes as there are slots: in 64 slots it must never happen here.
+//   - cache: Put, Get, Add, Delete and Reset, with and without times, in a ring
+//     that evicts nothing. Each key is checked by itself: over several keys a
+//     reset is not atomic. A Get that is held up until the value it found has
+//     expired may miss one that was put meanwhile.
+//   - cache-N: the same in N slots. A miss is allowed once the value can have
+//     been overwritten, and then it is gone for good. An Add during which half a
+//     lap went by may begin anew, and so take effect more than once.
+//   - contest: Claim, Renew, Valid, Release and HolderOf. Claims end with their
+//     time, for others up to 50 microseconds later, and with their process. A
+//     claim without token in the answer is one in the making. A renewal that is
+//     held up beyond the end of the claim may succeed all the same, if nobody
+//     claimed the subject meanwhile, although HolderOf may have said that
+//     nobody holds it.
 package main
 
 import (

@@ -123,8 +123,8 @@ func (r *row) add(x *row) {
 	r.skew = max(r.skew, x.skew)
 }
 
-// failed tells whether something was found, if too little could be decided on, or
-// if clocks were further apart than contests allow for.
+// failed tells whether something was found, or too little could be decided on,
+// or clocks were further apart than contests allow for.
 func (r *row) failed() bool {
 	return r.violations > 0 || r.undecided*100 > r.histories || int64(r.skew) > clockSlack
 }
