@@ -80,7 +80,7 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	if sum.met == 0 || sum.unknown == 0 || sum.kills == 0 || sum.stops == 0 {
 		t.Error("the processes hardly met: this run shows nothing")
 	}
-	if left, _ := filepath.Glob("/dev/shm/orbit-" + fleetPrefix() + "*"); len(left) > 0 {
+	if left, _ := filepath.Glob("/dev/shm/orbit-" + fleetPrefix() + ".*"); len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
 }
