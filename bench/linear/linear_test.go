@@ -120,7 +120,7 @@ var faults = []struct{ name, scenario, file, old, new string }{
 	{"a delete does not hide what lies before it", "cache-64", "cache.go",
 		"	if hash := x.hash(key); c.supersede(n, hash, key) {",
 		"	if hash := x.hash(key); (rec.op != cacheDelete || %s) && c.supersede(n, hash, key) {"},
-	{"a claimant does not strike the younger", "contest", "contest.go",
+	{"a claimant does not strike the younger", "rush", "contest.go",
 		"			atomic.CompareAndSwapUint64(c.entry(i), w, 0) // strike",
 		"			if !(%s) { return false, nil }; atomic.CompareAndSwapUint64(c.entry(i), w, 0)"},
 	{"a token is minted before the promotion", "contest", "contest.go",

@@ -22,13 +22,18 @@ type job struct{}
 
 func (job) OrbitKind() uint8 { return 3 }
 
-func lockScenario(name string) scenario {
+// A rush is a contest for one subject that is claimed, asked about and released
+// without a pause: nothing else ends a claim but a death.
+func lockScenario(name string, rush bool) scenario {
 	return scenario{
 		name: name,
 		rings: func(int) map[uint8]orbit.Geometry {
 			return map[uint8]orbit.Geometry{orbit.KindContest: {Capacity: 64}}
 		},
-		open: openLock,
+		open: func(f *orbit.Fleet) (player, error) {
+			c, err := orbit.OpenContest(f)
+			return &contest{Contest: c, rush: rush}, err
+		},
 		parts: func(h *history) (parts []part) {
 			h.expire(func(o *op) bool {
 				return (o.Action == claim || o.Action == renew) && (o.Outcome == done || o.Outcome == unknown)
@@ -47,12 +52,8 @@ func lockScenario(name string) scenario {
 
 type contest struct {
 	*orbit.Contest
+	rush   bool
 	guards [lanes][subjects]*orbit.Guard
-}
-
-func openLock(f *orbit.Fleet) (player, error) {
-	c, err := orbit.OpenContest(f)
-	return &contest{Contest: c}, err
 }
 
 func (p *contest) begin(*lane) error { return nil }
@@ -71,22 +72,7 @@ func (p *contest) forget() {
 }
 
 func (p *contest) act(l *lane) error {
-	key := l.IntN(subjects)
-	r := record{Key: int64(key)}
-	g := p.guards[l.number][key]
-	n := l.IntN(100)
-	switch {
-	case n < 25:
-		r.Action = holder
-	case g == nil:
-		r.Action, r.TTL, r.Value = claim, ttl(l), uint64(l.IntN(2))
-	case n < 45:
-		r.Action, r.Value = valid, g.Token()
-	case n < 60:
-		r.Action, r.TTL, r.Value = renew, ttl(l), g.Token()
-	default:
-		r.Action, r.Value = release, g.Token()
-	}
+	r := p.choose(l)
 	return l.do(p.Ring(), r, func(r *record) error {
 		switch r.Action {
 		case holder:
@@ -94,8 +80,31 @@ func (p *contest) act(l *lane) error {
 		case claim:
 			return p.claim(l, r)
 		}
-		return p.use(l, r, g)
+		return p.use(l, r, p.guards[l.number][r.Key])
 	})
+}
+
+// choose returns what to do next.
+func (p *contest) choose(l *lane) (r record) {
+	if !p.rush {
+		r.Key = int64(l.IntN(subjects))
+	}
+	g := p.guards[l.number][r.Key]
+	switch n := l.IntN(100); {
+	case g == nil && p.rush:
+		r.Action, r.TTL = claim, time.Hour
+	case n < 25:
+		r.Action = holder
+	case g == nil:
+		r.Action, r.TTL, r.Value = claim, ttl(l), uint64(l.IntN(2))
+	case n < 45:
+		r.Action, r.Value = valid, g.Token()
+	case n < 60 && !p.rush:
+		r.Action, r.TTL, r.Value = renew, ttl(l), g.Token()
+	default:
+		r.Action, r.Value = release, g.Token()
+	}
+	return r
 }
 
 // ttl returns times that are often too short, and sometimes so long that only

@@ -38,6 +38,7 @@
 //     held up beyond the end of the claim may succeed all the same, if nobody
 //     claimed the subject meanwhile, although HolderOf may have said that
 //     nobody holds it.
+//   - rush: the same for one subject that all want at once and hold for moments.
 package main
 
 import (

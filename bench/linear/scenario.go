@@ -28,7 +28,8 @@ var scenarios = []scenario{
 	cacheScenario("cache", 2048, false),
 	cacheScenario("cache-16", 16, true),
 	cacheScenario("cache-64", 64, true),
-	lockScenario("contest"),
+	lockScenario("contest", false),
+	lockScenario("rush", true),
 }
 
 func find(name string) *scenario {
