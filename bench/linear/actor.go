@@ -57,8 +57,8 @@ func play(role string) error {
 	if a.book, err = mapNotebook(os.NewFile(3, "notebook")); err != nil {
 		return err
 	}
-	step.Before = func(step.Kind, unsafe.Pointer) { a.hinder() }
-	step.System = func(string) { a.hinder() }
+	step.Before = func(k step.Kind, _ unsafe.Pointer) { a.hinder(k) }
+	step.System = func(string) { a.hinder(step.Call) }
 	fmt.Println("ready", orbitAhead())
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -120,8 +120,10 @@ func nap(microseconds int) {
 }
 
 // hinder is called before every step that an instrumented copy of package
-// orbit makes in shared memory or in the kernel.
-func (a *actor) hinder() {
+// orbit makes in shared memory or in the kernel. What was read before a
+// compare-and-swap is what others may change meanwhile: there the process is
+// held up most.
+func (a *actor) hinder(k step.Kind) {
 	if !a.acting.Load() {
 		return
 	}
@@ -132,10 +134,14 @@ func (a *actor) hinder() {
 		atomic.AddUint64(&a.book.stops, 1)
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
+	drag := a.drag
+	if k == step.Compare {
+		drag *= 8
+	}
 	switch n := rand.IntN(1024); {
-	case n < a.drag/8:
+	case n < drag/8:
 		nap(20 + rand.IntN(100))
-	case n < a.drag:
+	case n < drag:
 		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }
