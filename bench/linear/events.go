@@ -4,6 +4,7 @@ package main
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -50,16 +51,36 @@ func (h *history) die(key int) {
 	}
 }
 
-// drop adds how a claim may end because its owner wanted a shorter one, whose
-// time was over before he had it: a claim that is taken up ends and begins
-// anew, and a renewal that comes too late was one all the same.
-func (h *history) drop() {
+// halves adds what a renewal may do that is not a success. First it moves the
+// time, which others see at once, and then it makes sure of the claim. If it
+// comes late, the claim may have got another time and have ended in between, be
+// that by the new time or because somebody had seen that the old one was over.
+//
+// A claim by the same owner is such a renewal of the claim that it takes up. If
+// its time is over before the guard is had, the claim falls, and it begins anew.
+func (h *history) halves() {
 	for _, o := range h.ops {
-		again := o.Action == claim && owners[o.Value] != ""
-		if late := o.Return-o.Call >= int64(o.TTL); late && (again || o.Action == renew && o.Outcome == refused) {
-			h.happen(record{Action: drop, Key: o.Key, Value: o.Value, Call: o.Call, Return: o.Return}, o.process).of = o.id
+		again := h.mayTakeUp(o)
+		if !again && (o.Action != renew || o.Outcome == done) {
+			continue
 		}
+		r := record{Action: extend, Key: o.Key, TTL: o.TTL, Call: o.Call, Return: o.Return}
+		if o.Action == renew {
+			r.Value = o.Value
+		}
+		h.happen(r, o.process).of = o.id
+		r.Action = drop
+		d := h.happen(r, o.process)
+		d.of, d.excused = o.id, again && o.Return-o.Call >= int64(o.TTL)
 	}
+}
+
+// mayTakeUp tells whether a claim can have met one of the same owner.
+func (h *history) mayTakeUp(o *op) bool {
+	claims := func(x *op) bool { return x.Action == claim && owners[x.Value] != "" }
+	return claims(o) && slices.ContainsFunc(h.ops, func(x *op) bool {
+		return x != o && claims(x) && x.Outcome != refused && x.process == o.process && x.Key == o.Key && x.Call <= o.Return
+	})
 }
 
 func (h *history) happen(r record, process int) *op {

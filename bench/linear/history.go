@@ -44,12 +44,13 @@ const (
 	holder
 	expire // happens by itself: a time is over
 	die    // happens by itself: the claims of a process fall with it
-	drop   // happens by itself: a claim falls because a shorter one was wanted
+	extend // happens by itself: the first half of a renewal, which others may see
+	drop   // happens by itself: a claim falls between the halves
 )
 
 func (a action) String() string {
 	return [...]string{"", "write", "read", "wipe", "put", "get", "delete", "reset", "add",
-		"claim", "release", "renew", "valid", "holder", "expire", "die", "drop"}[a]
+		"claim", "release", "renew", "valid", "holder", "expire", "die", "extend", "drop"}[a]
 }
 
 // An outcome is how an operation ended.
@@ -154,7 +155,7 @@ type op struct {
 	id      int // from 1
 	lane    int
 	process int  // process id
-	of      int  // of an expire or a drop: the operation that it belongs to
+	of      int  // of an expire, extend or drop: the operation that it belongs to
 	excused bool // an outcome that something in the making explains
 }
 
@@ -175,7 +176,7 @@ func (o *op) String() string {
 		s += fmt.Sprintf(" %d value %x", o.Key, o.Value)
 	case valid, release:
 		s += fmt.Sprintf(" %d guard %d", o.Key, o.Value)
-	case expire, drop:
+	case expire, extend, drop:
 		s += fmt.Sprintf(" %d of operation %d", o.Key, o.of)
 	default:
 		s += fmt.Sprintf(" %d", o.Key)

@@ -35,10 +35,10 @@ func lockScenario(name string, rush bool) scenario {
 			return &contest{Contest: c, rush: rush}, err
 		},
 		parts: func(h *history) (parts []part) {
+			h.halves()
 			h.expire(func(o *op) bool {
-				return (o.Action == claim || o.Action == renew) && (o.Outcome == done || o.Outcome == unknown)
+				return (o.Action == claim || o.Action == renew || o.Action == extend) && (o.Outcome == done || o.Outcome == unknown)
 			}, clockSlack)
-			h.drop()
 			for key := range subjects {
 				h.die(key)
 				ops := h.of(key)
@@ -177,19 +177,27 @@ type lock struct {
 	process int    // who holds it, 0 if nobody does
 	token   uint64 // of the holder, 0 if its process died before it could say
 	again   bool   // whether the same process may take the claim up
+	born    int    // the operation that claimed
 	epoch   int    // the operation that set the time
 	over    bool   // its time is over: others may claim, or its owner renew
+	shaky   bool   // it got another time when it was over: others may not have seen that
 	last    uint64 // the largest token seen
 }
 
 func (s lock) held() bool         { return s.process != 0 && !s.over }
 func (s lock) free() lock         { return lock{last: s.last} }
 func (s lock) by(o *op) bool      { return s.process == o.process && s.token == o.Value }
-func (s lock) renewed(o *op) lock { s.epoch, s.over = o.id, false; return s }
+func (s lock) renewed(o *op) lock { s.epoch, s.over, s.shaky = o.id, false, false; return s }
 func (s lock) open(o *op) bool    { return !s.held() || s.mine(o) }
 func (s lock) mine(o *op) bool    { return s.held() && s.process == o.process && s.again && o.Value == 1 }
 func (s lock) claimed(o *op) lock {
-	return lock{process: o.process, token: o.Got, again: o.Value == 1, epoch: o.id, last: max(s.last, o.Got)}
+	return lock{process: o.process, token: o.Got, again: o.Value == 1, born: o.id, epoch: o.id, last: max(s.last, o.Got)}
+}
+
+// meant tells whether an extend or a drop is about the claim that holds, and not
+// about the very claim that it belongs to.
+func (s lock) meant(o *op) bool {
+	return s.process == o.process && s.born != o.of && (s.token == o.Value || o.Value == 0 && s.again)
 }
 
 // stepLock is a lock whose tokens grow. Claims fall by expire, die and drop.
@@ -209,8 +217,8 @@ func stepLock(state any, o *op) []any {
 		switch {
 		case o.Outcome == refused:
 			return only(!(st.held() && st.by(o)), st)
-		case o.Outcome == unknown:
-			return append(only(st.by(o), st.renewed(o)), st)
+		case o.Outcome == unknown: // its halves are operations by themselves
+			return []any{st}
 		}
 		return only(st.by(o), st.renewed(o))
 	case release:
@@ -226,11 +234,12 @@ func stepLock(state any, o *op) []any {
 	case expire:
 		st.over = st.over || st.epoch == o.of
 		return []any{st}
+	case extend:
+		next := st.renewed(o)
+		next.shaky = st.over
+		return append(only(st.meant(o), next), st)
 	case drop:
-		if st.process == o.process && st.epoch != o.of && (st.again || st.by(o)) {
-			return []any{st, st.free()}
-		}
-		return []any{st}
+		return append(only(st.meant(o) && (o.excused || st.shaky), st.free()), st)
 	case die:
 		if st.process == o.process {
 			st = st.free()
