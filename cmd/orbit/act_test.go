@@ -239,6 +239,8 @@ func TestMissSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	miss("k", "nothing was ever written about it")
+	orbitCmd(t, nil, "del", fleet, "k").want(t, exitDone, "")
+	miss("k", "node 65535 deleted it")
 	orbitCmd(t, nil, "put", fleet, "other", "v").want(t, exitDone, "")
 	orbitCmd(t, nil, "put", "-ttl", "1ms", fleet, "short", "v").want(t, exitDone, "")
 	orbitCmd(t, nil, "put", "-ttl", "1h", fleet, "long", "v").want(t, exitDone, "")
@@ -246,15 +248,22 @@ func TestMissSaysWhy(t *testing.T) {
 	miss("short", "it expired ")
 	orbitCmd(t, nil, "get", fleet, "long").want(t, exitDone, "^v$")
 	orbitCmd(t, nil, "del", fleet, "long", "never there").want(t, exitDone, "")
-	miss("long", "it was deleted, or the cache was reset")
-	orbitCmd(t, nil, "del", "-all", fleet).want(t, exitDone, "")
-	miss("other", "it was deleted, or the cache was reset")
+	miss("long", "node 65535 deleted it")
+	if err := cache.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	miss("long", fmt.Sprintf("node %d reset all keys of the prefix", f.Node()))
+	miss("never there", fmt.Sprintf("node %d reset all keys of the prefix", f.Node()))
 	for range 4 {
 		if err := cache.Put("churn", nil, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	miss("long", "nothing about it is among the newest 4 writes")
+	if err := cache.Ring().Reset(); err != nil {
+		t.Fatal(err)
+	}
+	miss("churn", "nothing about it is among the newest 0 writes")
 }
 
 func TestOfManyAddsOneWins(t *testing.T) {
@@ -328,17 +337,28 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 
+	for _, want := range []string{
+		`^PREFIX +KEY +SIZE +EXPIRES +NODE\n""`,
+		fmt.Sprintf(`(?m)^"" +of another prefix +1 B +never +%d$`, topNode),
+		fmt.Sprintf(`(?m)^p +0x6d696e65ff +2 B +never +%d$`, f.Node()),
+	} {
+		orbitCmd(t, nil, "keys", fleet).want(t, exitDone, want)
+	}
+	orbitCmd(t, nil, "keys", "-json", fleet).want(t, exitDone, `(?s)"prefix":"".*"prefix":"p".*"prefix":"p"`)
+	orbitCmd(t, nil, "keys", "-prefix", "", fleet).want(t, exitDone, `^KEY .*\nof another prefix .*\n$`)
+	orbitCmd(t, nil, "keys", "-prefix", "none", fleet).want(t, exitDone, `^$`)
+
 	table := orbitCmd(t, nil, "keys", "-values", "-prefix", "p", fleet).want(t, exitDone, "").stdout
 	for _, want := range []string{
-		`(?m)^KEY +SIZE +EXPIRES +WRITER +VALUE$`,
-		fmt.Sprintf(`(?m)^0x6d696e65ff +2 B +never +node %d +0xfe00$`, f.Node()),
-		`(?m)^theirs +3 B +in (59m|1h).* +node 65535 +"a\\x1bb"$`,
+		`(?m)^KEY +SIZE +EXPIRES +NODE +VALUE$`,
+		fmt.Sprintf(`(?m)^0x6d696e65ff +2 B +never +%d +0xfe00$`, f.Node()),
+		`(?m)^theirs +3 B +in (59m|1h).* +65535 +"a\\x1bb"$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(table) {
 			t.Errorf("no match of %q in\n%s", want, table)
 		}
 	}
-	orbitCmd(t, nil, "get", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `(?s)^size +3 B\nexpires +in .*\nwriter +node 65535\ncounter +3\n$`)
+	orbitCmd(t, nil, "get", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `(?s)^size +3 B\nexpires +in .*\nnode +65535\ncounter +3\n$`)
 	orbitCmd(t, nil, "get", "-json", "-prefix", "p", fleet, "theirs").want(t, exitDone, `^\{"key":"theirs","prefix":"p","size":3,"expires_in_seconds":3\d+\.\d+,"node":65535,"counter":3,"value":"a\\u001bb"\}\n$`)
 	orbitCmd(t, nil, "get", "-json", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `"counter":3\}\n$`)
 }
@@ -526,7 +546,7 @@ func TestWritersLeaveSmallNodeIDsToOthers(t *testing.T) {
 	fmt.Fprintln(c.in, "ready")
 	c.until("ready")
 	orbitCmd(t, nil, "put", f.Name(), "k", "v").want(t, exitDone, "")
-	orbitCmd(t, nil, "get", "-meta", f.Name(), "k").want(t, exitDone, "node 65534")
+	orbitCmd(t, nil, "get", "-meta", f.Name(), "k").want(t, exitDone, "node +65534")
 	c.in.Close()
 	c.finish(exitDone)
 	if m, err := f.Members(); err != nil || len(m) != 1 {

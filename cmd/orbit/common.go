@@ -99,6 +99,15 @@ func spanText(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
+// nameText shows a name that may be empty, such as a key or a prefix, in a
+// table.
+func nameText(s string) string {
+	if s == "" {
+		return `""`
+	}
+	return bytesAsText([]byte(s))
+}
+
 // bytesAsText shows bytes as text if that is what they are, and in hex
 // otherwise. What could move a terminal's cursor is never written as it is.
 func bytesAsText(b []byte) string {

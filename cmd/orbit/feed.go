@@ -26,6 +26,7 @@ type feedItem struct {
 	topic   string      // of an event
 	payload []byte
 	claim   *orbit.ClaimEvent // in the ring of claims
+	write   *orbit.CacheWrite // in the ring of the cache; its bytes are the payload's
 
 	passed  orbit.Gap
 	trouble error
@@ -79,6 +80,10 @@ func readFrame(c *orbit.Cursor, kind uint8, item *feedItem) error {
 	switch kind {
 	case orbit.KindHeartbeat:
 		item.at = orbit.Stamp(f.Version)
+	case orbit.KindCache:
+		if write, err := orbit.DecodeCache(f); err == nil {
+			item.write = &write
+		}
 	case orbit.KindContest:
 		// What is no claim is shown as the bytes it is.
 		if claim, err := orbit.DecodeClaim(f); err == nil {

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"time"
 	"unicode/utf8"
 
 	"orbit"
@@ -26,8 +25,8 @@ put. Only on a terminal a newline is added. It observes: it joins nothing and
 changes nothing.
 
 If the key has no value the exit code is 4 and standard error says as much as
-can be known of why: it expired, it was deleted or the cache was reset, or the
-ring does not hold it any more. The ring forgets, so that is said only as long
+can be known of why: it expired, who deleted it or reset its prefix, or the ring
+does not hold it any more. The ring forgets, so that is said only as long
 as it holds what was written last about the key.
 
 A cache has a key space for each prefix. A program that opens its cache with a
@@ -71,7 +70,7 @@ func runGet(args []string) error {
 	case err != nil:
 		return err
 	case !meta.Hit:
-		return missing(key, whyMissing(meta, cache.Ring()))
+		return missing(key, whyMissing(cache, key, meta))
 	}
 	e := newEntry(cache, key, value, meta)
 	switch {
@@ -98,86 +97,41 @@ func (no) Is(target error) bool { return target == errNo }
 func nof(format string, args ...any) error { return no(fmt.Sprintf(format, args...)) }
 
 // whyMissing says as much as the ring tells.
-func whyMissing(meta orbit.CacheMeta, ring *orbit.Ring) string {
+func whyMissing(cache *orbit.Cache, key string, meta orbit.CacheMeta) string {
 	switch {
 	case meta.Evicted:
 		return "newer writes pushed it out of the ring"
 	case meta.Expiry != 0:
 		return fmt.Sprintf("it expired %s ago", spanText(meta.Expiry.Age()))
-	case meta.Epoch > 0:
-		return "it was deleted, or the cache was reset"
-	case ring.Head() > uint64(ring.Geometry().Capacity):
-		return fmt.Sprintf("nothing about it is among the newest %d writes, and the ring holds no more", ring.Geometry().Capacity)
 	}
-	return "nothing was ever written about it"
+	if why := whoTookIt(cache, key, meta.Epoch); why != "" {
+		return why
+	}
+	ring := cache.Ring()
+	oldest := ring.Oldest().Position()
+	if oldest == 0 {
+		return "nothing was ever written about it"
+	}
+	return fmt.Sprintf("nothing about it is among the newest %d writes, and the ring holds no more", ring.Head()-oldest)
 }
 
-// An entry is a key that has a value, with what is known about it. Bytes that
-// are not UTF-8 are in the fields for hex.
-type entry struct {
-	Key      *string  `json:"key,omitempty"`
-	KeyHex   *string  `json:"key_hex,omitempty"`
-	Prefix   string   `json:"prefix"`
-	Size     int      `json:"size"`
-	Expires  *float64 `json:"expires_in_seconds"` // null: never
-	Node     uint16   `json:"node"`               // of the writer; 0 if it was overwritten meanwhile
-	Counter  uint64   `json:"counter"`            // of its frame
-	Value    *string  `json:"value,omitempty"`
-	ValueHex *string  `json:"value_hex,omitempty"`
-
-	key, value []byte
-}
-
-func newEntry(cache *orbit.Cache, key string, value []byte, meta orbit.CacheMeta) entry {
-	e := entry{
-		Prefix:  validText(cache.Prefix()),
-		Size:    len(value),
-		Counter: meta.Epoch,
-		key:     []byte(key),
-		value:   value,
+// whoTookIt reads the frame that decided about a key without a value: a delete
+// of it, or a reset of its prefix, if there is one. It is "" if there is none.
+func whoTookIt(cache *orbit.Cache, key string, counter uint64) string {
+	f, err := cache.Ring().ReadAt(counter, nil)
+	if err != nil {
+		return ""
 	}
-	if meta.Expiry != 0 {
-		left := -meta.Expiry.Age().Seconds()
-		e.Expires = &left
+	w, err := orbit.DecodeCache(f)
+	switch {
+	case err != nil || string(w.Prefix) != cache.Prefix():
+		return ""
+	case w.Op == orbit.CacheReset:
+		return fmt.Sprintf("node %d reset all keys of the prefix", f.ID.Node())
+	case w.Op == orbit.CacheDelete && string(w.Key) == key:
+		return fmt.Sprintf("node %d deleted it", f.ID.Node())
 	}
-	if frame, err := cache.Ring().ReadAt(meta.Epoch, nil); err == nil {
-		e.Node = frame.ID.Node()
-	}
-	return e
-}
-
-// expiry says when the value expires.
-func (e *entry) expiry() string {
-	if e.Expires == nil {
-		return "never"
-	}
-	return "in " + spanText(time.Duration(*e.Expires*float64(time.Second)))
-}
-
-// writer says who wrote the value.
-func (e *entry) writer() string {
-	if e.Node == 0 {
-		return "unknown"
-	}
-	return fmt.Sprintf("node %d", e.Node)
-}
-
-func (e *entry) print() error {
-	t := newTable()
-	fmt.Fprintf(t, "size\t%s\n", bytesText(int64(e.Size)))
-	fmt.Fprintf(t, "expires\t%s\n", e.expiry())
-	fmt.Fprintf(t, "writer\t%s\n", e.writer())
-	fmt.Fprintf(t, "counter\t%d\n", e.Counter)
-	return t.Flush()
-}
-
-// json returns the entry as JSON has it.
-func (e entry) json(withValue bool) entry {
-	e.Key, e.KeyHex = textOrHex(e.key)
-	if withValue {
-		e.Value, e.ValueHex = textOrHex(e.value)
-	}
-	return e
+	return ""
 }
 
 func textOrHex(b []byte) (text, inHex *string) {

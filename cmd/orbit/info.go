@@ -14,13 +14,12 @@ import (
 var infoFlags struct {
 	json   bool
 	fresh  time.Duration
-	prefix string
 	recent int
 }
 
 var infoCommand = &command{
 	name:  "info",
-	args:  "[-json] [-fresh duration] [-prefix prefix] [-n number] FLEET [KIND]",
+	args:  "[-json] [-fresh duration] [-n number] FLEET [KIND]",
 	short: "show what is in a fleet, or in one ring of it",
 	long: `Shows the members of FLEET with their heartbeats, what is in the slots of its
 rings, who holds which subject of the contest, the newest event, and how much is
@@ -44,7 +43,6 @@ and in payload_hex otherwise.
 	flags: func(f *flag.FlagSet) {
 		f.BoolVar(&infoFlags.json, "json", false, "print JSON, one object a line")
 		f.DurationVar(&infoFlags.fresh, "fresh", 3*orbit.DefaultBeat, "how old the newest beat of a fresh node may be")
-		f.StringVar(&infoFlags.prefix, "prefix", "", "the `prefix` of the cache's key space whose entries are counted")
 		f.IntVar(&infoFlags.recent, "n", 10, "`number` of newest events or claims shown of their rings")
 	},
 	run: runInfo,
@@ -92,8 +90,8 @@ type detail struct {
 	stats   map[*ringView]orbit.RingStats
 	pulses  []orbit.Pulse
 	holders []orbit.Holder
-	claims  int // the contest has room for
-	entries int // in the cache under the prefix
+	claims  int           // the contest has room for
+	keys    []prefixCount // in the cache
 	event   *orbit.Event
 	failed  []error
 }
@@ -125,7 +123,7 @@ func (d *detail) readSubstrate(v *view, r *ringView) (err error) {
 	case orbit.KindContest:
 		d.holders, d.claims, err = holders(v)
 	case orbit.KindCache:
-		d.entries, err = entries(v)
+		d.keys, err = countKeys(v.fleet, r.ring)
 	case orbit.KindEvents:
 		var list []*orbit.Event
 		if list, err = recentEvents(v, r, 1); len(list) > 0 {
@@ -163,15 +161,6 @@ func holders(v *view) (list []orbit.Holder, room int, err error) {
 		return strings.Compare(a.Label, b.Label)
 	})
 	return list, c.Capacity(), err
-}
-
-func entries(v *view) (int, error) {
-	c, err := orbit.OpenCache(v.fleet, infoFlags.prefix)
-	if err != nil {
-		return 0, err
-	}
-	stats, err := c.Stats()
-	return stats.Entries, err
 }
 
 // recentEvents returns the newest n events, the newest first. It goes back

@@ -33,10 +33,11 @@ type statsJSON struct {
 }
 
 type cacheJSON struct {
-	Type    string `json:"type"` // "cache"
-	Fleet   string `json:"fleet"`
-	Prefix  string `json:"prefix"`
-	Entries int    `json:"entries"`
+	Type      string  `json:"type"` // "cache"
+	Fleet     string  `json:"fleet"`
+	Prefix    *string `json:"prefix"`
+	PrefixHex *string `json:"prefix_hex,omitempty"`
+	Keys      int     `json:"keys"`
 }
 
 type beatJSON struct {
@@ -122,6 +123,11 @@ func beatOf(v *view, p orbit.Pulse) beatJSON {
 	return beatJSON{"beat", v.name, p.Node, isMember(v, p.Node), p.State.String(), beatAge(p)}
 }
 
+func cacheOf(v *view, p prefixCount) cacheJSON {
+	text, inHex := textOrHex([]byte(p.prefix))
+	return cacheJSON{"cache", v.name, text, inHex, p.keys}
+}
+
 func beatAge(p orbit.Pulse) *float64 { return known(p.Age.Seconds(), p.State != orbit.Missing) }
 
 func statsOf(v *view, r *ringView, n orbit.RingStats) statsJSON {
@@ -160,7 +166,7 @@ func fleetJSONLines(v *view, d *detail) error {
 	for _, r := range v.rings {
 		lines = append(lines, statsOf(v, r, d.stats[r]))
 		if r.kind == orbit.KindCache && r.ring != nil {
-			lines = append(lines, cacheJSON{"cache", v.name, infoFlags.prefix, d.entries})
+			lines = append(lines, each(v, d.keys, cacheOf)...)
 		}
 	}
 	for _, h := range d.holders {
@@ -187,8 +193,8 @@ func ringJSONLines(v *view, r *ringView, stats orbit.RingStats, newest orbit.Fra
 func substrateJSON(v *view, r *ringView) (lines []any, err error) {
 	switch r.kind {
 	case orbit.KindCache:
-		n, err := entries(v)
-		return []any{cacheJSON{"cache", v.name, infoFlags.prefix, n}}, err
+		list, err := countKeys(v.fleet, r.ring)
+		return each(v, list, cacheOf), err
 	case orbit.KindEvents:
 		list, err := recentEvents(v, r, infoFlags.recent)
 		return each(v, list, eventOf), err

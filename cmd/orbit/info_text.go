@@ -131,7 +131,7 @@ func (s *sheet) substrates(v *view, d *detail) {
 		}
 		switch r.kind {
 		case orbit.KindCache:
-			lines = append(lines, fmt.Sprintf("cache\t%s", entryText(d.entries)))
+			lines = append(lines, "cache\t"+keysText(d.keys))
 		case orbit.KindEvents:
 			if d.event != nil {
 				lines = append(lines, fmt.Sprintf("events\tnewest: %s from node %d, %s old", bytesAsText(d.event.Topic), d.event.ID.Node(), spanText(d.event.Age())))
@@ -155,15 +155,26 @@ func (s *sheet) substrates(v *view, d *detail) {
 	}
 }
 
-func entryText(n int) string {
-	text := fmt.Sprintf("%d entries", n)
-	if n == 1 {
-		text = "1 entry"
+// keysText sums up the keys of all prefixes, and names those that have some.
+func keysText(list []prefixCount) string {
+	sum, prefixes := 0, []string{}
+	for _, p := range list {
+		sum += p.keys
+		prefixes = append(prefixes, fmt.Sprintf("%d of prefix %q", p.keys, p.prefix))
 	}
-	if infoFlags.prefix == "" {
-		return text + " without a prefix (-prefix counts those of another)"
+	text := counted(sum, "key")
+	if len(list) == 0 || len(list) == 1 && list[0].prefix == "" {
+		return text
 	}
-	return fmt.Sprintf("%s of prefix %q", text, infoFlags.prefix)
+	return text + ": " + someOf(prefixes)
+}
+
+// someOf joins what there is of something, as far as people want to read it.
+func someOf(list []string) string {
+	if n := len(list) - 8; n > 0 {
+		list = append(list[:8:8], fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(list, ", ")
 }
 
 // departed names nodes that beat once and are no members now.
@@ -174,10 +185,7 @@ func departed(v *view, d *detail) string {
 			list = append(list, fmt.Sprintf("node %d (%s ago)", p.Node, spanText(p.Age)))
 		}
 	}
-	if n := len(list) - 8; n > 0 {
-		list = append(list[:8], fmt.Sprintf("and %d more", n))
-	}
-	return strings.Join(list, ", ")
+	return someOf(list)
 }
 
 func isMember(v *view, node uint16) bool {
@@ -255,17 +263,26 @@ func payloadText(p []byte) string {
 func (s *sheet) substrate(v *view, r *ringView) error {
 	switch r.kind {
 	case orbit.KindCache:
-		n, err := entries(v)
-		if err != nil {
-			return err
-		}
-		s.line("cache\t%s", entryText(n))
+		return s.prefixes(v, r)
 	case orbit.KindEvents:
 		return s.recentEvents(v, r)
 	case orbit.KindHeartbeat:
 		return s.beats(v)
 	case orbit.KindContest:
 		return s.contest(v, r)
+	}
+	return nil
+}
+
+func (s *sheet) prefixes(v *view, r *ringView) error {
+	list, err := countKeys(v.fleet, r.ring)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	s.gap()
+	s.line("PREFIX\tKEYS")
+	for _, p := range list {
+		s.line("%s\t%d", nameText(p.prefix), p.keys)
 	}
 	return nil
 }

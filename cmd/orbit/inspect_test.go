@@ -494,7 +494,7 @@ func TestLookingChangesNothing(t *testing.T) {
 	looks := [][]string{
 		{"ls", name}, {"ls", "-json", name}, {"info", name}, {"info", "-json", name}, {"info", name, "9"},
 		{"info", name, "cache"}, {"info", name, "events"}, {"info", name, "heartbeat"}, {"info", name, "contest"},
-		{"info", "-json", name, "contest"}, {"info", "-prefix", "pre", name, "cache"}, {"doctor", name}, {"doctor", "-json", name},
+		{"info", "-json", name, "contest"}, {"info", "-json", name, "cache"}, {"doctor", name}, {"doctor", "-json", name},
 	}
 	before := picture(t, name)
 	if len(before) != 6 {
@@ -644,13 +644,14 @@ func TestInfoShowsEventsClaimsAndEntries(t *testing.T) {
 	t.Parallel()
 	name := ownFleet(t)
 	f := fullFleet(t, name)
-	list := objects(t, exitDone, "info", "-prefix", "pre", name)
+	must(0, must(orbit.OpenCache(f, "\xff"))(t).Put("k", nil, 0))(t)
+	list := objects(t, exitDone, "info", name)
 	wantOne(t, list, object{"type": "event"}, object{"topic": "job.done", "node": f.Node(), "payload_hex": "ff07", "payload": nil, "payload_bytes": 2, "id": "220:1:1"})
-	wantOne(t, list, object{"type": "cache"}, object{"prefix": "pre", "entries": 3})
+	wantOne(t, list, object{"type": "cache", "prefix": "pre"}, object{"keys": 3})
+	wantOne(t, list, object{"type": "cache", "prefix_hex": "ff"}, object{"prefix": nil, "keys": 1})
 	desk := object{"kind": 33, "owner": "tester", "node": f.Node(), "pid": os.Getpid(), "token": 1}
 	wantOne(t, list, object{"type": "holder", "label": "desk"}, desk)
 	wantOne(t, list, object{"type": "holder", "label": "chair"}, object{"owner": "", "left_seconds": nil})
-	wantOne(t, objects(t, exitDone, "info", name), object{"type": "cache"}, object{"prefix": "", "entries": 0})
 
 	events := objects(t, exitDone, "info", name, "events")
 	if got := pick(events, object{"type": "event"}); len(got) != 2 || got[0]["topic"] != "job.done" || got[1]["topic"] != "first" {
@@ -666,10 +667,14 @@ func TestInfoShowsEventsClaimsAndEntries(t *testing.T) {
 		t.Errorf("got %d holders, want 2", n)
 	}
 
-	text, _ := said(t, exitDone, "info", "-prefix", "pre", name)
-	wantIn(t, "info", text, `3 entries of prefix "pre"`, "newest: job.done from node 1", "2 of 2048 claims held", `33 "desk"`, "until released")
+	text, _ := said(t, exitDone, "info", name)
+	wantIn(t, "info", text, `4 keys: 3 of prefix "pre", 1 of prefix "\xff"`, "newest: job.done from node 1", "2 of 2048 claims held", `33 "desk"`, "until released")
 	text, _ = said(t, exitDone, "info", name, "events")
 	wantIn(t, "info events", text, "220:1:1", "job.done", "0xff07", "first")
+	text, _ = said(t, exitDone, "info", name, "cache")
+	if got := [][]string{fields(t, text, "pre"), fields(t, text, "0xff")}; got[0][1] != "3" || got[1][1] != "1" {
+		t.Errorf("got keys by prefix %q, want 3 and 1", got)
+	}
 	text, _ = said(t, exitDone, "info", name, "222")
 	wantIn(t, "info contest", text, "2 of 2048 held", "claimed", "222:1:0", "tester")
 }

@@ -41,8 +41,11 @@ prints the frames of another ring:
   heartbeat  when which node beat
   contest    claims: what became of each, its subject, token, owner and end;
              the time is that of the claim, for a claim that is new
-  cache      frames as they are: id, kind, version and payload; they do not
-  1 to 199   say when they were published
+  cache      what each write does to which key of which prefix, when the value
+             expires, and the value
+  1 to 199   frames as they are: id, kind, version and payload
+
+Frames of the last two do not say when they were published.
 
 Where counters were passed without a frame, a line says so in that place:
 
@@ -433,6 +436,12 @@ func (i *feedItem) text(ring uint8, asHex bool) string {
 		return by + "  beat"
 	case i.claim != nil:
 		return fmt.Sprintf("%s  %-8v %s", by, i.claim.Change, claimText(&i.claim.Holder))
+	case i.write != nil:
+		value := bytesAsText(i.write.Value)
+		if asHex {
+			value = hex.EncodeToString(i.write.Value)
+		}
+		return fmt.Sprintf("%-14v %s", i.id, writeText(i.write, value))
 	}
 	return fmt.Sprintf("%-14v kind %d, version %d  %s", i.id, i.kind, i.version, payload)
 }

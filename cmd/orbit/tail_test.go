@@ -227,6 +227,24 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 	if err := heart.Beat(); err != nil {
 		t.Fatal(err)
 	}
+	cache, err := orbit.OpenCache(f, "p\xff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		cache.Put("k", []byte("v"), time.Hour), cache.Put("bin", []byte{0xff}, 0), cache.Put("past", nil, -time.Hour),
+		cache.Delete("k"), cache.Reset(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := cache.Add("k", []byte("new"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cache.Ring().Publish(9, 77, []byte("no write")); err != nil {
+		t.Fatal(err)
+	}
 	ring, err := f.Ring(12)
 	if err != nil {
 		t.Fatal(err)
@@ -240,6 +258,13 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		"contest":   `^\d\d:\d\d:\d\d\.\d{6}  node 1    claimed  ` + claim + ` +node 1    released ` + claim + `$`,
 		"heartbeat": `^\d\d:\d\d:\d\d\.\d{6}  node 1    beat\n$`,
 		"12":        `^12:1:0 +kind 3, version 77  hello\n$`,
+		"cache": `^200:1:0 +put     prefix "p\\xff"  key "k"  expires in (59m\d+s|1h0m0s)  v\n` +
+			`200:1:1 +put     prefix "p\\xff"  key "bin"  never expires  0xff\n` +
+			`200:1:2 +put     prefix "p\\xff"  key "past"  expired 1h0m ago\n` +
+			`200:1:3 +delete  prefix "p\\xff"  key "k"\n` +
+			`200:1:4 +reset   prefix "p\\xff"\n` +
+			`200:1:5 +add     prefix "p\\xff"  key "k"  never expires  new\n` +
+			`200:1:6 +kind 9, version 77  no write\n$`,
 	} {
 		if said := start(t, "tail", "-kind", kind, f.Name()).finish(exitDone); !regexp.MustCompile(want).MatchString(said) {
 			t.Errorf("-kind %s: got %q, want a match of %q", kind, said, want)

@@ -16,12 +16,11 @@ var topFlags struct {
 	once     bool
 	interval time.Duration
 	fresh    time.Duration
-	prefixes []string
 }
 
 var topCommand = &command{
 	name:  "top",
-	args:  "[-once] [-interval duration] [-fresh duration] [-cache prefix]... fleet",
+	args:  "[-once] [-interval duration] [-fresh duration] fleet",
 	short: "watch a fleet live: rings, members, holders, cache and events",
 	long: `Shows a fleet as it lives, and only reads: it maps the fleet's segments
 read-only, is no member, and no member can tell that it looks.
@@ -34,8 +33,8 @@ read-only, is no member, and no member can tell that it looks.
            is no member is gone
   holders  who holds what, with which fence token, and how long unless renewed
   cache    how much is written, and for how long a value lives before the ring
-           pushes it out; the keys of each prefix named by -cache, and how many
-           of its values were pushed out too early since this command watches
+           pushes it out; the keys of each prefix, and how many of its values
+           were pushed out too early since this command watches
   events   the newest, with a line where some were passed
 
 Keys:
@@ -60,10 +59,6 @@ colors away.
 		f.BoolVar(&t.once, "once", false, "print one snapshot and end")
 		f.DurationVar(&t.interval, "interval", time.Second, "time between two samples, at least 50ms")
 		f.DurationVar(&t.fresh, "fresh", 3*orbit.DefaultBeat, "how old the heartbeat of a node may be before it is stale")
-		f.Func("cache", "count the keys of the cache with this `prefix`; may be repeated", func(s string) error {
-			t.prefixes = append(t.prefixes, s)
-			return nil
-		})
 	},
 	run: runTop,
 }
@@ -79,7 +74,7 @@ func runTop(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	t := &top{reader: newTopReader(args[0], topFlags.fresh, topFlags.prefixes)}
+	t := &top{reader: newTopReader(args[0], topFlags.fresh)}
 	if err := t.reader.open(); err != nil {
 		return err
 	}

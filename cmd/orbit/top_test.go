@@ -250,7 +250,7 @@ func TestRatesAreOverTheLastSecond(t *testing.T) {
 
 func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 	f := joinFleet(t, nil)
-	r := newTopReader(f.Name(), time.Minute, []string{"p"})
+	r := newTopReader(f.Name(), time.Minute)
 	if err := r.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +308,7 @@ func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 	if len(s.holders) != 1 || s.holders[0].Label != "nightly" || s.holders[0].Token == 0 {
 		t.Errorf("got holders %+v", s.holders)
 	}
-	if s.cache == nil || len(s.cache.prefixes) != 1 || s.cache.prefixes[0] != (topPrefix{"p", 1, 0}) || s.cache.rate == 0 {
+	if s.cache == nil || !slices.Equal(s.cache.prefixes, []topPrefix{{"p", 1, 0}}) || s.cache.rate == 0 {
 		t.Errorf("got cache %+v", s.cache)
 	}
 	if len(s.events) != 1 || !strings.HasSuffix(s.events[0], "topic                payload") {
@@ -320,9 +320,67 @@ func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 	}
 }
 
+func TestTopWatchesTheCacheOfAllPrefixes(t *testing.T) {
+	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: 8, PayloadLimit: 64}})
+	r := newTopReader(f.Name(), time.Minute)
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.place.close()
+	put := func(prefix, key string) {
+		t.Helper()
+		cache, err := orbit.OpenCache(f, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cache.Put(key, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(prefixes ...topPrefix) {
+		t.Helper()
+		if s := r.read(); s.cache == nil || !slices.Equal(s.cache.prefixes, prefixes) {
+			t.Errorf("got cache %+v, want %+v", s.cache, prefixes)
+		}
+	}
+	put("b", "early")
+	put("", "early")
+	put("", "late")
+	want(topPrefix{"", 2, 0}, topPrefix{"b", 1, 0})
+	for i := range 6 {
+		put("", fmt.Sprint(i))
+	}
+	want(topPrefix{"", 8, 0}) // and nothing of the other is left
+	put("", "once more")
+	want(topPrefix{"", 8, 1})
+}
+
+func TestTopWatchesNoMorePrefixesThanItHasMemoryFor(t *testing.T) {
+	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: watchedSlots / 2, PayloadLimit: 32}})
+	for _, prefix := range []string{"c", "b", "d", "a"} {
+		cache, err := orbit.OpenCache(f, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cache.Put("k", nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := newTopReader(f.Name(), time.Minute)
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.place.close()
+	s := r.read()
+	v := topView{}
+	if text := topText(v.lines(s)); len(r.caches) != 2 || !strings.Contains(text, "\"a\": 1 key, 0 pushed out\n      prefix \"b\": 1 key, 0 pushed out\n      and 2 more prefixes\n") {
+		t.Errorf("got %d handles and\n%s", len(r.caches), text)
+	}
+}
+
 func TestTopFollowsTheNameToTheNextFleet(t *testing.T) {
 	f := joinFleet(t, nil)
-	r := newTopReader(f.Name(), time.Minute, nil)
+	r := newTopReader(f.Name(), time.Minute)
 	if err := r.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,15 +15,14 @@ import (
 // other, and keeps what a snapshot cannot tell by itself: how fast the heads
 // move, and the events that came.
 type topReader struct {
-	place    attachment
-	fresh    time.Duration // how old a fresh heartbeat may be
-	prefixes []string      // of the cache, to be watched
+	place attachment
+	fresh time.Duration // how old a fresh heartbeat may be
 
 	heads  map[uint8][]headSample // by kind, the newest last
 	feed   *feed                  // of events, nil while there are none
 	events []string
-	caches map[string]*orbit.Cache
-	absent bool // the fleet, after it was there
+	caches map[string]*orbit.Cache // by prefix
+	absent bool                    // the fleet, after it was there
 }
 
 // A headSample is what the head of a ring was at a time.
@@ -37,8 +37,8 @@ const (
 	rateOver    = time.Second
 )
 
-func newTopReader(fleet string, fresh time.Duration, prefixes []string) *topReader {
-	r := &topReader{place: attachment{name: fleet}, fresh: fresh, prefixes: prefixes}
+func newTopReader(fleet string, fresh time.Duration) *topReader {
+	r := &topReader{place: attachment{name: fleet}, fresh: fresh}
 	r.place.leave = r.readEvents
 	r.forget()
 	return r
@@ -204,9 +204,26 @@ func (r *topReader) readCache(s *topSnapshot) error {
 	if err != nil {
 		return err
 	}
-	s.cache = &topCache{rate: lately(r.heads[orbit.KindCache]), capacity: ring.Geometry().Capacity}
-	for _, prefix := range r.prefixes {
-		stats, err := r.cacheStats(prefix)
+	capacity := ring.Geometry().Capacity
+	s.cache = &topCache{rate: lately(r.heads[orbit.KindCache]), capacity: capacity}
+	prefixes, err := prefixesOf(ring)
+	if err != nil {
+		return err
+	}
+	if n := max(watchedSlots/capacity, 1); len(prefixes) > n {
+		s.cache.unwatched = len(prefixes) - n
+		prefixes = prefixes[:n]
+	}
+	maps.DeleteFunc(r.caches, func(p string, _ *orbit.Cache) bool { return !slices.Contains(prefixes, p) })
+	for _, prefix := range prefixes {
+		if r.caches[prefix] == nil {
+			cache, err := orbit.OpenCache(r.place.fleet, prefix)
+			if err != nil {
+				return err
+			}
+			r.caches[prefix] = cache
+		}
+		stats, err := r.caches[prefix].Stats()
 		if err != nil {
 			return err
 		}
@@ -215,15 +232,9 @@ func (r *topReader) readCache(s *topSnapshot) error {
 	return nil
 }
 
-func (r *topReader) cacheStats(prefix string) (stats orbit.CacheStats, err error) {
-	if r.caches[prefix] == nil {
-		if r.caches[prefix], err = orbit.OpenCache(r.place.fleet, prefix); err != nil {
-			delete(r.caches, prefix)
-			return stats, err
-		}
-	}
-	return r.caches[prefix].Stats()
-}
+// watchedSlots limits the memory that it takes to watch the cache: the handle
+// of a prefix has some 90 bytes for every slot of the ring.
+const watchedSlots = 1 << 18
 
 // readEvents reads what was published by now, as far as it is to be shown.
 func (r *topReader) readEvents() {

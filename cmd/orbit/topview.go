@@ -50,12 +50,14 @@ type topCache struct {
 	rate     float64 // frames per second: puts, adds, deletes and resets
 	capacity int
 	prefixes []topPrefix
+
+	unwatched int // how many prefixes there are besides
 }
 
 // A topPrefix is the cache of one prefix, since it is watched.
 type topPrefix struct {
 	prefix  string
-	entries int
+	keys    int
 	evicted uint64
 }
 
@@ -343,7 +345,10 @@ func cacheSection(c *topCache) topSection {
 	}
 	s := topSection{head: "      cache", rows: []topLine{{text: text}}}
 	for _, p := range c.prefixes {
-		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      prefix %q: %s, %d pushed out", p.prefix, plural(p.entries, "key"), p.evicted)})
+		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      prefix %q: %s, %d pushed out", p.prefix, plural(p.keys, "key"), p.evicted)})
+	}
+	if c.unwatched > 0 {
+		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      and %d more prefixes", c.unwatched)})
 	}
 	return s
 }
