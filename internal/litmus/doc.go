@@ -1,0 +1,2 @@
+// Package litmus checks that Orbit's protocols hold on weakly ordered memory.
+package litmus
