@@ -1430,7 +1430,8 @@ func (r *Ring) idOf(meta, st uint64) NetID64 {
 // each in program order, and the compiler keeps them between atomics: there
 // plain copies do. Elsewhere a payload is copied word by word with atomics: a
 // load-acquire keeps the second look at the state behind the copy, a
-// store-release keeps the payload behind the claim.
+// store-release keeps the payload behind the claim. Package internal/litmus has
+// the argument for every pair of accesses that race.
 const totalOrder = runtime.GOARCH == "amd64" || runtime.GOARCH == "386"
 
 // getWord reads a word of a slot that its owner may be writing.
