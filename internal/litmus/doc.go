@@ -156,6 +156,6 @@
 // the same broken code has on arm64. What emulation does show is that the code
 // for arm64 does what it should: it copies every byte of every length, and
 // takes both forms of compare-and-swap. That nothing is reordered on arm64 rests
-// on the argument, on herd7, and on TestCompilerMakesTheInstructionsOfTheArgument;
+// on the argument, on herd7 and on TestCompilerMakesTheInstructionsOfTheArgument;
 // a run on an arm64 machine would add evidence, but no proof.
 package litmus
