@@ -117,9 +117,10 @@
 //
 // All of this takes one thing for granted: that an operation of sync/atomic is
 // one of the processor, and so means something to another process. On mips and
-// mipsle, and on arm with GOARM=5 or 6 where the kernel does not report LPAE,
-// the 64-bit operations take a lock in the memory of the process. There shared
-// fleets cannot work, and TestProcessesSeeNothingForbidden does not pass.
+// mipsle, and on arm unless it is built with GOARM=7 or the kernel reports
+// LPAE, the 64-bit operations take a lock in the memory of the process instead.
+// There shared fleets cannot work, and TestProcessesSeeNothingForbidden does
+// not pass: what is lost between processes there is the additions it counts by.
 //
 // # What shows what
 //
@@ -155,6 +156,6 @@
 // the same broken code has on arm64. What emulation does show is that the code
 // for arm64 does what it should: it copies every byte of every length, and
 // takes both forms of compare-and-swap. That nothing is reordered on arm64 rests
-// on the argument, on herd7, and on TestCompilerMakesTheInstructionsOfTheArgument;
+// on the argument, on herd7 and on TestCompilerMakesTheInstructionsOfTheArgument;
 // a run on an arm64 machine would add evidence, but no proof.
 package litmus

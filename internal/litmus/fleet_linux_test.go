@@ -30,7 +30,7 @@ const (
 )
 
 // A fact is a value of which every word follows from the first.
-type fact [12]uint64
+type fact [64]uint64
 
 func (fact) OrbitKind() uint8 { return kindValues }
 
@@ -62,10 +62,10 @@ func verify(b []byte) error {
 }
 
 func join(fleet string, capacity int) (*orbit.Fleet, error) {
-	shape := orbit.Geometry{Capacity: capacity, PayloadLimit: 12 * 8}
+	shape := orbit.Geometry{Capacity: capacity, PayloadLimit: len(fact{}) * 8}
 	return orbit.Join(fleet, orbit.Options{Size: 4, Rings: map[uint8]orbit.Geometry{
 		kindFrames: shape, kindValues: shape, kindCalls: shape, kindEchoes: shape,
-		orbit.KindCache: {Capacity: max(capacity, 4), PayloadLimit: 256},
+		orbit.KindCache: {Capacity: max(capacity, 4), PayloadLimit: 1024},
 	}})
 }
 
@@ -109,7 +109,7 @@ func writer(args []string) error {
 		}
 		v := factOf(seed)
 		b := v.bytes()
-		if _, err := frames.Publish(1, seed, b[:16+seed%11*8]); err != nil && !errors.Is(err, orbit.ErrBusy) {
+		if _, err := frames.Publish(1, seed, b[:16+seed%63*8]); err != nil && !errors.Is(err, orbit.ErrBusy) {
 			return err
 		}
 		if _, err := values.Store(v); err != nil && !errors.Is(err, orbit.ErrBusy) {

@@ -42,7 +42,7 @@ func TestThreadsSeeNothingForbidden(t *testing.T) {
 	for i := range shapes {
 		s := &shapes[i]
 		t.Run(s.name, func(t *testing.T) {
-			seen, ran := run(t, s, timeOf(100*time.Millisecond), never)
+			seen, ran := run(t, s, timeOf(50*time.Millisecond), never)
 			t.Logf("%d runs", ran)
 			if seen != 0 {
 				t.Errorf("got %d of %d runs with %s, want none", seen, ran, s.forbidden)

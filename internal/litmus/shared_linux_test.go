@@ -61,7 +61,7 @@ func TestProcessesSeeNothingForbidden(t *testing.T) {
 			for number := range s.threads {
 				threads = append(threads, proc.Start(t, "thread", path, strconv.Itoa(i), strconv.Itoa(number)))
 			}
-			seen, ran, err := b.lead(s, timeOf(100*time.Millisecond), never)
+			seen, ran, err := b.lead(s, timeOf(50*time.Millisecond), never)
 			if err != nil {
 				t.Fatal(err)
 			}
