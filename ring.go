@@ -418,9 +418,10 @@ func (r *Ring) strike(n uint64) {
 	}
 }
 
-// notify wakes the sleeping readers, if there are any. The commit before it
-// and the load are both sequentially consistent, as are a sleeper's setting of
-// the bit and its second look at the slot: one of the two sees the other.
+// notify wakes the sleeping readers, if there are any. It must not look before
+// its commit is seen, nor a sleeper look at the slot before its bit is seen:
+// then one of the two sees the other. On arm64 that a load-acquire does not
+// pass a store-release (LDAR after STLXR or CASAL) is all that orders them.
 func (r *Ring) notify() {
 	if atomic.LoadUint32(r.wake)&1 != 0 {
 		r.wakeAll()
@@ -1183,7 +1184,9 @@ func (h *hub) arm() (woken <-chan struct{}, err error) {
 	return h.woken, nil
 }
 
-// setWaiting sets the bit that makes publishers wake, and returns the word.
+// setWaiting sets the bit that makes publishers wake, and returns the word. To
+// find it set by another is as good: a publisher who sees it cleared after that
+// sees what a wake did, and that wakes this sleeper too.
 func (h *hub) setWaiting() uint32 {
 	r := h.ring
 	for {
@@ -1428,10 +1431,11 @@ func (r *Ring) idOf(meta, st uint64) NetID64 {
 
 // totalOrder is true where the hardware keeps plain loads and plain stores
 // each in program order, and the compiler keeps them between atomics: there
-// plain copies do. Elsewhere a payload is copied word by word with atomics: a
-// load-acquire keeps the second look at the state behind the copy, a
-// store-release keeps the payload behind the claim. Package internal/litmus has
-// the argument for every pair of accesses that race.
+// plain copies do. Elsewhere a payload is copied word by word with atomics. On
+// arm64 a plain load could pass the second look at the state, and a plain store
+// the store of the claim before it, where that is made by LDAXR and STLXR. With
+// no plain access left, all that happens is as if in one order. Package
+// internal/litmus has the argument for every pair of accesses that race.
 const totalOrder = runtime.GOARCH == "amd64" || runtime.GOARCH == "386"
 
 // getWord reads a word of a slot that its owner may be writing.

@@ -1,3 +1,5 @@
+//go:build !mips && !mipsle && (!arm || arm.7)
+
 package orbit
 
 import (
