@@ -34,9 +34,9 @@ const (
 
 // adder adds keys one after the other, each once, and puts down in the ledger
 // what became of it: fleet, geometry, who it is, how many keys, size of a
-// value, ledger.
+// value, ledger. Then it waits until it is told to end.
 func adder(args []string) error {
-	proc.WatchParent()
+	read := proc.WatchParent()
 	who, _ := strconv.ParseUint(args[2], 10, 64)
 	keys, _ := strconv.Atoi(args[3])
 	size, _ := strconv.Atoi(args[4])
@@ -67,13 +67,14 @@ func adder(args []string) error {
 			word.Store(addLost)
 		}
 	}
+	read()
 	return f.Close()
 }
 
 func startAdder(t *testing.T, name, geometry string, who, keys, size int, path string) *proc.Process {
 	t.Helper()
 	p := proc.Start(t, "adder", name, geometry, strconv.Itoa(who), strconv.Itoa(keys), strconv.Itoa(size), path)
-	if got := p.Line(); got != "ready" {
+	if got := line(p); got != "ready" {
 		t.Fatalf("an adder says %q, want ready", got)
 	}
 	return p
@@ -96,7 +97,7 @@ func TestEachKeyIsAddedOnce(t *testing.T) {
 			result := func(who, key int) uint64 { return l[wordAdds+who*keys+key].Load() }
 			l[wordBegin].Store(1)
 			for who := range c.killed + c.stopped {
-				at := rand.IntN(keys)
+				at := rand.IntN(keys / 2)
 				eventually(t, "an adder is under way", func() bool { return result(who, at) != notAdded })
 				if who < c.killed {
 					procs[who].Kill()
@@ -105,10 +106,12 @@ func TestEachKeyIsAddedOnce(t *testing.T) {
 				}
 			}
 			for _, p := range procs[c.killed+c.stopped:] {
+				p.Say("end")
 				p.Finish()
 			}
 			for _, p := range procs[c.killed : c.killed+c.stopped] {
 				p.Continue()
+				p.Say("end")
 				p.Finish()
 			}
 			for k := range keys {

@@ -101,7 +101,7 @@ type keeperProcess struct {
 func startKeeper(t *testing.T, name, geometry string, who int) keeperProcess {
 	t.Helper()
 	p := proc.Start(t, "keeper", name, geometry, strconv.Itoa(who))
-	if got := p.Line(); got != "ready" {
+	if got := line(p); got != "ready" {
 		t.Fatalf("a keeper says %q, want ready", got)
 	}
 	return keeperProcess{t, p}
@@ -143,7 +143,7 @@ func TestWhatAProcessWasToldOfIsThere(t *testing.T) {
 	name := proc.Fleet(t)
 	r := cache(t, name, geometry, "").Ring()
 	noise := proc.Start(t, "churner", name, geometry, "131000")
-	noise.Line()
+	line(noise)
 	a, b := startKeeper(t, name, geometry, 1), startKeeper(t, name, geometry, 2)
 	seen, lapped := 0, 0
 	exchange := func(turn int, ttl string) {
@@ -380,7 +380,7 @@ func TestAllProcessesSeeAValueExpireAtOneMoment(t *testing.T) {
 		procs = append(procs, proc.Start(t, "clockwatcher", name, geometry))
 	}
 	for _, p := range procs {
-		p.Line()
+		line(p)
 	}
 	before := orbit.Now()
 	if err := c.Put("1", value(nil, 1, tester, 0, 64), ttl); err != nil {
@@ -390,7 +390,7 @@ func TestAllProcessesSeeAValueExpireAtOneMoment(t *testing.T) {
 	var lastHit, firstMiss int64
 	for _, p := range procs {
 		var w watched
-		if err := json.Unmarshal([]byte(p.Line()), &w); err != nil {
+		if err := json.Unmarshal([]byte(line(p)), &w); err != nil {
 			t.Fatal(err)
 		}
 		if w.Error != "" {
@@ -412,7 +412,7 @@ func TestAllProcessesSeeAValueExpireAtOneMoment(t *testing.T) {
 	}
 	added := 0
 	for _, p := range procs {
-		if p.Line() == "true" {
+		if line(p) == "true" {
 			added++
 		}
 		p.Finish()

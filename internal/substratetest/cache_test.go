@@ -259,7 +259,7 @@ func TestCacheMembersReadWholeValuesAndTheirOwnWrites(t *testing.T) {
 			start := func() *proc.Process {
 				next++
 				p := proc.Start(t, "mixer", name, geometry, strconv.Itoa(next))
-				if got := p.Line(); got != "ready" {
+				if got := line(p); got != "ready" {
 					t.Fatalf("a mixer says %q, want ready", got)
 				}
 				return p
@@ -290,9 +290,9 @@ func TestCacheMembersReadWholeValuesAndTheirOwnWrites(t *testing.T) {
 			}
 			for _, p := range procs {
 				var turns, hits, gone, added uint64
-				if line := p.Line(); !strings.HasPrefix(line, "sound ") {
-					t.Fatalf("a mixer found: %s", line)
-				} else if fmt.Sscanf(line, "sound %d %d %d %d", &turns, &hits, &gone, &added); turns > 1000 && hits == 0 {
+				if said := line(p); !strings.HasPrefix(said, "sound ") {
+					t.Fatalf("a mixer found: %s", said)
+				} else if fmt.Sscanf(said, "sound %d %d %d %d", &turns, &hits, &gone, &added); turns > 1000 && hits == 0 {
 					t.Errorf("in %d turns no key ever had a value", turns)
 				}
 				p.Finish()

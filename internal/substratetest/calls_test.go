@@ -82,7 +82,7 @@ func traced(args []string) (err error) {
 func startTraced(t *testing.T, name, operation string) (p *proc.Process, rounds <-chan []call) {
 	t.Helper()
 	p = proc.StartEnv(t, []string{"GOGC=off"}, "traced", name, operation)
-	tid, err := strconv.Atoi(p.Line())
+	tid, err := strconv.Atoi(line(p))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func waiting() (n int) {
 func startSleepers(t *testing.T, name string, n int) *proc.Process {
 	t.Helper()
 	p := proc.Start(t, "sleepers", name, strconv.Itoa(n))
-	if got := p.Line(); got != "ready" {
+	if got := line(p); got != "ready" {
 		t.Fatalf("the sleepers say %q, want ready", got)
 	}
 	return p
@@ -222,7 +222,7 @@ func fallAsleep(t *testing.T, name string, procs ...*proc.Process) {
 func wakeUp(t *testing.T, procs ...*proc.Process) {
 	t.Helper()
 	for _, p := range procs {
-		if got := p.Line(); got != "woken" {
+		if got := line(p); got != "woken" {
 			t.Fatalf("the sleepers say %q, want woken", got)
 		}
 	}

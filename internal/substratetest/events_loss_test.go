@@ -99,11 +99,11 @@ func TestKilledPublishersLoseTheEventInTheMakingAndNoOther(t *testing.T) {
 		return proc.Start(t, "doomed", name, geometry, strconv.Itoa(who), path)
 	}
 	next := start(0)
-	next.Line()
+	line(next)
 	for who := range kills {
 		p := next
 		if next = start(who + 1); who+1 < kills {
-			next.Line()
+			line(next)
 		}
 		want := uint64(10 + rand.IntN(100))
 		eventually(t, "the publisher is at work", func() bool { return l[wordReturned+who].Load() >= want || t.Failed() })
@@ -211,7 +211,7 @@ func describe(s *orbit.Subscriber, ev *orbit.Event, err error) string {
 func startReader(t *testing.T, name, geometry string, at orbit.Position, filter string, grace time.Duration) *proc.Process {
 	t.Helper()
 	p := proc.Start(t, "reader", name, geometry, fmt.Sprint(at.Fleet), fmt.Sprint(at.Counter), filter, grace.String())
-	if got := p.Line(); got != "ready" {
+	if got := line(p); got != "ready" {
 		t.Fatalf("the reader says %q, want ready", got)
 	}
 	return p
@@ -262,7 +262,7 @@ func halfway(t *testing.T) (b *orbit.EventBus, p *proc.Process, at uint64, hasty
 		l[wordPosition+i].Store(1 << 62) // nobody is waited for
 	}
 	p = proc.Start(t, "doomed", name, bigGeometry, "7", path)
-	p.Line()
+	line(p)
 	at = catch(t, p, b.Ring())
 	l[wordEnd].Store(1) // after this event
 	from := orbit.Position{Fleet: b.SubscribeNow().Position().Fleet, Counter: at}
@@ -431,7 +431,7 @@ func TestPositionOfAFleetThatWasRemovedIsRefused(t *testing.T) {
 		mustTell(t, b, turn)
 	}
 	p := proc.Start(t, "reader", name, geometry, fmt.Sprint(saved.Fleet), fmt.Sprint(saved.Counter), "*", "1s")
-	if got := p.Line(); got != "no such position" {
+	if got := line(p); got != "no such position" {
 		t.Errorf("the reader says %q, want that there is no such position", got)
 	}
 	p.Finish()

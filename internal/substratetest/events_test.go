@@ -296,11 +296,11 @@ func seat(t *testing.T, name, geometry string, enough int, seats ...string) *aud
 	return a
 }
 
-func (a *audience) wait(line string) {
+func (a *audience) wait(word string) {
 	a.t.Helper()
 	for _, p := range a.procs {
-		if got := p.Line(); got != line {
-			a.t.Fatalf("a subscriber says %q, want %q", got, line)
+		if got := line(p); got != word {
+			a.t.Fatalf("a subscriber says %q, want %q", got, word)
 		}
 	}
 }
@@ -315,7 +315,7 @@ func (a *audience) end(head uint64) []heard {
 	}
 	for i, p := range a.procs {
 		r := &reports[i]
-		if err := json.Unmarshal([]byte(p.Line()), r); err != nil {
+		if err := json.Unmarshal([]byte(line(p)), r); err != nil {
 			a.t.Fatal(err)
 		}
 		p.Finish()
@@ -338,7 +338,7 @@ func startPublishers(t *testing.T, n int, name, geometry string, most int) (proc
 func counts(t *testing.T, procs []*proc.Process) (each []uint64, sum uint64) {
 	t.Helper()
 	for _, p := range procs {
-		n, err := strconv.ParseUint(p.Line(), 10, 64)
+		n, err := strconv.ParseUint(line(p), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,10 +146,18 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// ask says a line to a helper and returns its answer.
-func ask(p *proc.Process, line string) string {
-	p.Say(line)
+// line returns the next line that a helper prints. One that is silent for too
+// long is made to say where it hangs, and fails the test.
+func line(p *proc.Process) string {
+	overdue := time.AfterFunc(30*time.Second, func() { p.Process.Signal(syscall.SIGQUIT) })
+	defer overdue.Stop()
 	return p.Line()
+}
+
+// ask says a line to a helper and returns its answer.
+func ask(p *proc.Process, what string) string {
+	p.Say(what)
+	return line(p)
 }
 
 func kill(t testing.TB, p *proc.Process) {
