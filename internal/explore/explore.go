@@ -33,6 +33,11 @@ type World struct {
 	Jumps   int   // how often the clock may jump
 	Jump    int64 // how far, if not by JumpLength
 
+	// Settled leaves out what makes no difference: questions that can have one
+	// answer only, with nobody left to die or no jump left to come, are no
+	// steps; and what the dead have seen is forgotten.
+	Settled bool
+
 	Beyond func() bool // tells whether a state is too far off to go on from, if any is
 	Limit  int         // how many states to go through at most, or 0
 
@@ -413,6 +418,10 @@ func (t *Thread) Atomically(f func()) {
 	t.atomic = false
 }
 
+// Become says that all that the thread holds in variables follows from sum:
+// what it has seen is forgotten.
+func (t *Thread) Become(sum uint64) { t.history = mix(uint64(t.Index), sum) }
+
 // Free tells whether the execution is over, so that results mean nothing.
 func (s *Search) Free() bool { return s.free }
 
@@ -530,7 +539,7 @@ func (s *Search) extend() bool {
 			moves = s.offer(&n, t, awake) || moves
 		}
 	}
-	if !moves && !seen {
+	if !moves && (!seen || s.tell) {
 		s.Ends++
 		s.ended = true
 		s.stuck()
@@ -678,6 +687,9 @@ func (s *Search) hash() uint64 {
 	}
 	for _, t := range s.threads {
 		x := t.history<<1 | b2u(t.done)
+		if s.Settled && s.dead[t.Process] {
+			x = 0
+		}
 		if t.paused > 0 {
 			x = mix(x, 1+b2u(t.news()))
 		}
@@ -734,7 +746,7 @@ func (t *Thread) wait(p pending) bool {
 	}
 	if f := t.onStart; f != nil {
 		t.onStart = nil
-		f()
+		s.Unseen(f)
 	}
 	return true
 }
@@ -831,6 +843,10 @@ func (s *Search) alive(owner uint64) bool {
 		s.Fail("%s asks about owner %#x, which nobody is", t.Name, owner)
 		return true
 	}
+	if s.Settled && (s.dead[p] || s.died == s.Deaths) {
+		t.history = mix(t.history, 2+b2u(s.dead[p]))
+		return !s.dead[p]
+	}
 	if !t.wait(pending{kind: askAlive, proc: p}) {
 		return true
 	}
@@ -908,10 +924,12 @@ func (s *Search) againInLoop(loop int, carried ...uint64) {
 
 func (s *Search) clock() int64 {
 	t := s.current
-	if t == nil || s.free || !t.wait(pending{kind: askClock}) {
+	if t == nil || s.free {
 		return s.now
 	}
-	if t.way == wayLate && !t.atomic {
+	if step := !s.Settled || s.jumps < s.Jumps; step && !t.wait(pending{kind: askClock}) {
+		return s.now
+	} else if step && t.way == wayLate && !t.atomic {
 		s.jumps++
 		s.now += s.Jump
 		s.turned()
@@ -987,6 +1005,7 @@ func (s *Search) lockStep(does string) {
 func (s *Search) locked(t *Thread, does string) {
 	s.moves++
 	t.moves++
+	t.history = mix(t.history, 8)
 	if s.tell && !s.free {
 		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: %s", t.Name, step.Where(), does))
 	}

@@ -13,33 +13,37 @@ import (
 
 	"orbit"
 	"orbit/internal/explore"
+	"orbit/internal/overlay/step"
 )
 
 // A config is a world to explore: a contest table, and what its threads do. A
 // thread is the words for its operations, one after the other, with the number
 // of its process in front if that is not its own:
 //
-//	claim    a subject, under an owner label of the thread's own
+//	claim    a subject until the clock jumps, under an owner label of the thread's own
+//	keep     claim it until it is released
 //	share    claim it under an owner label of the process
 //	other    claim another subject
-//	short    claim it for a moment, which any reading of the clock can end
+//	had      have claimed that before anything begins
 //	renew    the guard last handed out to the thread
 //	release  it
 //	valid    ask whether it holds
 //	look     who holds the subject
 //	tick     what the timer of the process does
 //	close    the contest of the process
+//
+// An operation with an exclamation mark is made in one step.
 type config struct {
 	name     string
-	records  int // a power of two
-	free     int // the entries left free, of 16: the others have claims that stand
-	spare    int // the records left free, or 0 for all that the free entries leave
-	together bool
+	records  int  // a power of two
+	free     int  // the entries left free, of 16: the others have claims that stand
+	spare    int  // the records left free, or 0 for all that the free entries leave
+	together bool // all begin to look for free records at the same one
 	deaths   int
-	jumps    int // of the clock, each past the end of a claim
-	edge     int64
-	skew     int64
-	announce bool // claims are announced in the ring
+	jumps    int   // of the clock, each past the end of a claim
+	edge     int64 // how much longer than one jump a claim is for, if it is for about that long
+	skew     int64 // how far each process's clock is ahead of the one's before
+	announce bool  // claims are announced in the ring
 	threads  []string
 	long     bool // only with -long
 }
@@ -76,13 +80,14 @@ type past struct {
 
 // A holder is a claim that got its subject: the word in its entry when it did,
 // and its token if the guard was handed out.
-type holder struct{ word, token uint64 }
+type holder struct{ subject, word, token uint64 }
 
 const maxHeld = 16
 
 // claimant is a thread, and what its operation under way is held to.
 type claimant struct {
-	guard   *orbit.Guard
+	guard   *orbit.Guard // the last handed out
+	given   []*orbit.Guard
 	subject int
 	word    uint64 // of its last entry
 	active  bool
@@ -92,7 +97,16 @@ type claimant struct {
 	ever    bool // somebody held the subject at some moment
 }
 
-var labels = [...]string{"", "y"}
+// labels are those of the subjects. The second is one for which a claimant
+// looks for a free entry in the same order.
+var labels = func() [2]string {
+	first := orbit.ExposeSubject("")
+	for c := 'a'; ; c++ {
+		if hash := orbit.ExposeSubject(string(c)); (hash^first)%2 == 0 {
+			return [2]string{"", string(c)}
+		}
+	}
+}()
 
 func newWorld(c config) *world {
 	w := &world{config: c}
@@ -136,6 +150,7 @@ func newWorld(c config) *world {
 		Deaths:  c.deaths,
 		Jumps:   c.jumps,
 		Jump:    jump,
+		Settled: true,
 		Watch:   w.watch,
 		Group:   w.group,
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
@@ -169,7 +184,7 @@ func (w *world) fill() {
 func (w *world) reset() {
 	w.past = past{}
 	for i := range w.claims {
-		*w.claims[i] = claimant{}
+		*w.claims[i] = claimant{given: w.claims[i].given[:0]}
 	}
 	for p, c := range w.contests[:w.survivor] {
 		hint := 0
@@ -177,6 +192,15 @@ func (w *world) reset() {
 			hint = w.filled + p*(w.records-w.filled)/w.survivor
 		}
 		c.ExposeReset(hint)
+	}
+	for i, text := range w.threads {
+		if strings.HasPrefix(text, "had ") {
+			g, err := w.contests[w.World.Scripts[i].Process].ExposeClaim(labels[1], "had", math.MaxInt64)
+			if err != nil {
+				panic(err)
+			}
+			w.claims[i].guard = g
+		}
 	}
 }
 
@@ -195,8 +219,8 @@ func (w *world) record(i, word int) uint64 {
 // owner returns the process that an entry's claim belongs to.
 func (w *world) owner(e orbit.ExposedEntry) int { return w.deed(e.Record).Member }
 
-// hash tells what is claimed.
-func (w *world) hash(e orbit.ExposedEntry) uint64 { return w.record(e.Record, orbit.ExposeHash) }
+// subjectOf tells what is claimed.
+func (w *world) subjectOf(e orbit.ExposedEntry) uint64 { return w.record(e.Record, orbit.ExposeHash) }
 
 // ended tells whether the claim in an entry is over for everybody, on the
 // clock that is the furthest ahead.
@@ -207,11 +231,15 @@ func (w *world) ended(e orbit.ExposedEntry) bool {
 }
 
 // watch and group tell what checks look at beside the word of a step: all but
-// the records, of which only deadlines, and any write to the table is held to
+// the records, of which only what changes alone, and any write to the table is held to
 // what the rest of it says.
 func (w *world) watch(word int) explore.Watch {
 	at := word - w.table.Record
-	if at < 0 || at%w.table.RecordLen == orbit.ExposeDeadline {
+	switch at % w.table.RecordLen {
+	case orbit.ExposeDeadline, orbit.ExposeSince, orbit.ExposeToken:
+		return explore.Observed
+	}
+	if at < 0 {
 		return explore.Observed
 	}
 	return explore.Unwatched
@@ -227,7 +255,7 @@ func (w *world) group(word int) int {
 // ---- What every step is held to ----
 
 func (w *world) step(t *explore.Thread, e explore.Event) {
-	if e.Word == explore.Outside || e.Old == e.New && e.Result == 0 {
+	if e.Word == explore.Outside || e.Kind == step.Load || e.Kind == step.Compare && e.Result == 0 {
 		return
 	}
 	tb := &w.table
@@ -246,10 +274,12 @@ func (w *world) step(t *explore.Thread, e explore.Event) {
 		if e.Old != e.New {
 			w.deedChanged(t, at-tb.Deed, orbit.ExposeDeed(e.Old), orbit.ExposeDeed(e.New))
 		}
-	case at >= tb.Record:
+	case at >= tb.Record && at < tb.Record+tb.Records*tb.RecordLen:
 		if e.Old != e.New {
 			w.recordChanged(t, (at-tb.Record)/tb.RecordLen, (at-tb.Record)%tb.RecordLen)
 		}
+	default:
+		w.Fail("%s: writes word %d, where nothing is", t.Name, at)
 	}
 	w.observe()
 }
@@ -275,6 +305,35 @@ func (w *world) observe() {
 			w.look(c)
 		}
 	}
+	w.oneGuard()
+}
+
+// oneGuard checks that of all guards handed out at most one of each subject is
+// valid at a time.
+func (w *world) oneGuard() {
+	var valid [len(labels)]int
+	for i, c := range w.claims {
+		p := w.World.Scripts[i].Process
+		if w.Dead(p) {
+			continue
+		}
+		for _, g := range c.given {
+			at, word := g.ExposeWord()
+			if g.ExposeEnded() || w.entry(at) != word || g.ExposeOver(w.World.Clock(p, w.Now())) {
+				continue
+			}
+			for s := range labels {
+				if w.subjectOf(orbit.ExposeEntry(word)) == hashes[s] {
+					valid[s]++
+				}
+			}
+		}
+	}
+	for s, n := range valid {
+		if n > 1 {
+			w.Fail("%d guards of subject %q are valid at once", n, labels[s])
+		}
+	}
 }
 
 func (w *world) noRecord() bool {
@@ -291,7 +350,7 @@ func (w *world) look(c *claimant) {
 	stands := false
 	for i := range entries {
 		word := w.entry(i)
-		if e := orbit.ExposeEntry(word); word != 0 && w.hash(e) == hashes[c.subject] {
+		if e := orbit.ExposeEntry(word); word != 0 && w.subjectOf(e) == hashes[c.subject] {
 			c.met = c.met || word != c.word
 			if e.Phase == orbit.ExposeHeld {
 				c.ever = true
@@ -327,6 +386,9 @@ func (w *world) entryChanged(t *explore.Thread, i int, from, to uint64) {
 		mine := w.owner(old) == t.Process && (old.Phase == orbit.ExposeHeld || from == me.word)
 		strike := old.Phase == orbit.ExposeTentative && me.word != 0 && orbit.ExposeEntry(me.word).Order < old.Order
 		legal = mine || over || strike
+		if w.owner(old) != t.Process {
+			w.promised(t, from)
+		}
 	case old.Phase == orbit.ExposeTentative:
 		legal = now.Phase == orbit.ExposeHeld && now.Record == old.Record && now.Order == old.Order && from == me.word
 	default:
@@ -340,6 +402,20 @@ func (w *world) entryChanged(t *explore.Thread, i int, from, to uint64) {
 	}
 	if now.Phase == orbit.ExposeHeld {
 		w.holds(t, now, to)
+	}
+}
+
+// promised checks that a guard that was handed out is ended by others only
+// after the time that its owner was promised, on the owner's clock.
+func (w *world) promised(t *explore.Thread, word uint64) {
+	for i, c := range w.claims {
+		p := w.World.Scripts[i].Process
+		if c.guard == nil || w.Dead(p) {
+			continue
+		}
+		if _, held := c.guard.ExposeWord(); held == word && !c.guard.ExposeOver(w.World.Clock(p, w.Now())) {
+			w.Fail("%s: ends the claim of %s, whose time is not over", t.Name, w.World.Scripts[i].Name)
+		}
 	}
 }
 
@@ -358,7 +434,7 @@ func (w *world) holds(t *explore.Thread, e orbit.ExposedEntry, word uint64) {
 	n := 0
 	for i := range entries {
 		other := w.entry(i)
-		if o := orbit.ExposeEntry(other); other != 0 && o.Phase == orbit.ExposeHeld && w.hash(o) == w.hash(e) {
+		if o := orbit.ExposeEntry(other); other != 0 && o.Phase == orbit.ExposeHeld && w.subjectOf(o) == w.subjectOf(e) {
 			n++
 		}
 	}
@@ -369,7 +445,7 @@ func (w *world) holds(t *explore.Thread, e orbit.ExposedEntry, word uint64) {
 		w.Fail("more than %d holders", maxHeld)
 		return
 	}
-	w.held[w.n] = holder{word: word}
+	w.held[w.n] = holder{subject: w.subjectOf(e), word: word}
 	w.n++
 }
 
@@ -398,100 +474,133 @@ func (w *world) recordChanged(t *explore.Thread, record, word int) {
 // ghost sums up what the checks remember, and what processes with more than
 // one thread have in their own memory.
 func (w *world) ghost() uint64 {
-	h := uint64(len(w.claims))
-	visit := func(v uint64) {
-		hi, lo := bits.Mul64(h^0x9e3779b97f4a7c15, v^0xd1342543de82ef95)
-		h = hi ^ lo
+	var h hash
+	flags := uint64(1)
+	for _, over := range w.over {
+		flags = flags<<1 | b2u(over)
 	}
-	var flags uint64
-	flag := func(b bool) {
-		flags <<= 1
-		if b {
-			flags |= 1
+	for s := range labels {
+		flags = flags<<2 | b2u(w.wins[s])<<1 | b2u(w.lost[s])
+	}
+	h.add(flags)
+	for _, c := range w.claims {
+		if c.active {
+			h.add(1 + b2u(c.met)<<1 + b2u(c.full)<<2 + b2u(c.always)<<3 + b2u(c.ever)<<4 + uint64(c.subject)<<5)
+		} else {
+			h.add(0)
 		}
 	}
-	for i := range w.over {
-		flag(w.over[i])
-	}
-	for i := range w.wins {
-		flag(w.wins[i])
-		flag(w.lost[i])
-	}
-	for _, c := range w.claims {
-		flag(c.active)
-		flag(c.met)
-		flag(c.full)
-		flag(c.always)
-		flag(c.ever)
-	}
-	visit(flags)
 	for _, o := range w.held[:w.n] {
-		visit(o.word)
-		visit(o.token)
+		h.add(o.word)
+		h.add(o.token)
 	}
 	if w.shared {
 		for p, c := range w.contests[:w.survivor] {
 			if !w.Private(p) {
-				c.ExposeOwn(visit)
+				c.ExposeOwn(h.add)
 			}
 		}
 		for i, c := range w.claims {
 			if c.guard != nil {
-				visit(uint64(i))
-				c.guard.ExposeOwn(visit)
+				h.add(uint64(i))
+				c.guard.ExposeOwn(h.add)
 			}
 		}
 	}
-	return h
+	return uint64(h)
+}
+
+// own sums up what a thread and its process have in memory of their own after
+// so many operations.
+func (w *world) own(process int, c *claimant, operations int) uint64 {
+	var h hash
+	h.add(uint64(operations))
+	w.contests[process].ExposeOwn(h.add)
+	if c.guard != nil {
+		h.add(1)
+		c.guard.ExposeOwn(h.add)
+	}
+	return uint64(h)
+}
+
+// A hash sums up numbers.
+type hash uint64
+
+func (h *hash) add(v uint64) {
+	hi, lo := bits.Mul64(uint64(*h)^0x9e3779b97f4a7c15, v^0xd1342543de82ef95)
+	*h = hash(hi ^ lo)
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // ---- Operations ----
 
 func (w *world) script(t *explore.Thread, ops []string) {
-	c := w.contests[t.Process]
 	me := w.claims[t.Index]
-	for _, op := range ops {
+	for i, op := range ops {
+		if op == "had" {
+			continue
+		}
 		t.Begin(func() { w.begin(me) })
-		switch op {
-		case "claim", "share", "other", "short":
-			me.subject = 0
-			owner, ttl := string(rune('a'+t.Index)), w.ttl
-			switch op {
-			case "share":
-				owner = string(rune('A' + t.Process))
-			case "other":
-				me.subject = 1
-			case "short":
-				ttl = 1
-			}
-			g, err := c.ExposeClaim(labels[me.subject], owner, ttl)
-			if !w.Free() {
-				w.Unseen(func() { w.claimed(t, me, g, err) })
-			}
-		case "look":
-			h, held, err := c.ExposeHolder(labels[0])
-			if !w.Free() {
-				w.looked(t, me, h, held, err)
-			}
-		case "tick":
-			c.ExposeTick()
-		case "close":
-			c.ExposeClose()
-			if !w.Free() {
-				w.closed(t)
-			}
-		default:
-			if me.guard == nil {
-				t.Begin(nil)
-				continue
-			}
-			w.use(t, me, op)
+		if once, ok := strings.CutSuffix(op, "!"); ok {
+			t.Atomically(func() { w.operate(t, me, once) })
+		} else {
+			w.operate(t, me, op)
 		}
 		if w.Free() {
 			return
 		}
 		t.Over()
-		me.active = false
+		*me = claimant{guard: me.guard, given: me.given}
+		w.Unseen(func() { t.Become(w.own(t.Process, me, i)) })
+	}
+}
+
+func (w *world) operate(t *explore.Thread, me *claimant, op string) {
+	c := w.contests[t.Process]
+	switch op {
+	case "claim", "keep", "share", "other":
+		w.claim(t, me, op)
+	case "look":
+		h, held, err := c.ExposeHolder(labels[0])
+		if !w.Free() {
+			w.looked(t, me, h, held, err)
+		}
+	case "tick":
+		c.ExposeTick()
+	case "close":
+		c.ExposeClose()
+		if !w.Free() {
+			w.closed(t)
+		}
+	default:
+		if me.guard == nil {
+			t.Begin(nil)
+			return
+		}
+		w.use(t, me, op)
+	}
+}
+
+func (w *world) claim(t *explore.Thread, me *claimant, op string) {
+	owner, ttl := string(rune('a'+t.Index)), w.ttl
+	me.subject = 0
+	switch op {
+	case "keep":
+		ttl = math.MaxInt64
+	case "share":
+		owner = string(rune('A' + t.Process))
+	case "other":
+		me.subject = 1
+	}
+	g, err := w.contests[t.Process].ExposeClaim(labels[me.subject], owner, ttl)
+	if !w.Free() {
+		w.Unseen(func() { w.claimed(t, me, g, err) })
 	}
 }
 
@@ -508,6 +617,7 @@ func (w *world) claimed(t *explore.Thread, me *claimant, g *orbit.Guard, err err
 	switch {
 	case err == nil:
 		me.guard = g
+		me.given = append(me.given, g)
 		w.wins[me.subject] = true
 		w.handedOut(t, g)
 	case errors.As(err, &held):
@@ -549,8 +659,10 @@ func (w *world) handedOut(t *explore.Thread, g *orbit.Guard) {
 	}
 	token := g.Token()
 	w.held[at].token = token
+	w.oneGuard()
 	for i := range w.held[:w.n] {
-		if other := w.held[i].token; i != at && other != 0 && (i < at) != (other < token) {
+		other := w.held[i].token
+		if w.held[i].subject == w.held[at].subject && i != at && other != 0 && (i < at) != (other < token) {
 			w.Fail("%s: was handed out token %d, and a guard that held the subject %s token %d", t.Name, token, order(i < at), other)
 		}
 	}
@@ -628,11 +740,10 @@ func (w *world) use(t *explore.Thread, me *claimant, op string) {
 		switch {
 		case err != nil && (!errors.Is(err, orbit.ErrLapsed) || w.Calm() && private):
 			w.Fail("%s: %v", t.Name, err)
-		case op == "release":
-			if there {
-				w.Fail("%s: released, and entry %d is as it was", t.Name, i)
-			}
-		case err != nil || !private:
+		case err != nil:
+		case op == "release" && there:
+			w.Fail("%s: released, and entry %d is as it was", t.Name, i)
+		case !private:
 		case op == "renew" && !there:
 			w.Fail("%s: renewed, and entry %d has another claim", t.Name, i)
 		case op == "valid" && valid && !there:
@@ -665,6 +776,14 @@ func (w *world) end() {
 			}
 		}
 	}
+	for p, c := range w.contests[:w.survivor] {
+		if !w.Dead(p) {
+			if !c.ExposeArmed() {
+				w.Fail("process %d has a guard whose end no timer will signal", p)
+			}
+			c.ExposeClose()
+		}
+	}
 	w.empty(survivor)
 }
 
@@ -682,7 +801,7 @@ func (w *world) claimable(c *orbit.Contest, subject int) {
 		over := w.Now() >= int64(w.record(e.Record, orbit.ExposeDeadline)) || p < w.survivor && w.Dead(p)
 		if !over {
 			taken++
-			stand = stand || w.hash(e) == hashes[subject]
+			stand = stand || w.subjectOf(e) == hashes[subject]
 			if e.Phase != orbit.ExposeHeld {
 				w.Fail("entry %d is left as %+v", i, e)
 			}

@@ -41,12 +41,15 @@ func ExposeContests(records, n int, announce bool) (contests []*Contest, memory 
 }
 
 // ExposeReset makes a contest forget its guards. It looks for free records from
-// hint on, and sets no timer.
+// hint on, and its timer, when it goes off, does nothing: see ExposeTick.
 func (c *Contest) ExposeReset(hint int) {
 	clear(c.guards)
 	c.hint.Store(uint32(hint))
-	c.armed.Store(math.MinInt64)
+	c.armed.Store(endless)
 	c.closed = false
+	if c.timer == nil {
+		c.timer = time.AfterFunc(math.MaxInt64, func() {})
+	}
 }
 
 // An ExposedTable says where the parts of the table are, as indices into the
@@ -119,6 +122,17 @@ func (c *Contest) ExposeHolder(label string) (Holder, bool, error) {
 // ExposeTick does what the timer does.
 func (c *Contest) ExposeTick() { c.tick() }
 
+// ExposeArmed tells whether the timer goes off no later than the time of any
+// guard is over.
+func (c *Contest) ExposeArmed() bool {
+	for i := range c.guards {
+		if g := c.guards[i].Load(); g != nil && g.deadline.Load() < c.armed.Load() {
+			return false
+		}
+	}
+	return true
+}
+
 // ExposeClose does what Close does to a contest.
 func (c *Contest) ExposeClose() { c.close() }
 
@@ -149,6 +163,10 @@ func (c *Contest) ExposeOwn(visit func(v uint64)) {
 
 // ExposeOwn visits what there is to a guard.
 func (g *Guard) ExposeOwn(visit func(v uint64)) {
+	if g.ended != nil && g.record == noEntry {
+		visit(uint64(len(g.ended.Error())))
+		return
+	}
 	visit(uint64(g.deadline.Load()))
 	visit(uint64(g.entry))
 	visit(g.word)
@@ -156,6 +174,6 @@ func (g *Guard) ExposeOwn(visit func(v uint64)) {
 	visit(g.token)
 	visit(uint64(g.since))
 	if g.ended != nil {
-		visit(uint64(len(g.ended.Error())))
+		visit(1)
 	}
 }
