@@ -3,6 +3,7 @@ package explore
 import (
 	"fmt"
 	"iter"
+	"math"
 	"math/bits"
 	"strings"
 	"time"
@@ -28,10 +29,16 @@ type World struct {
 	Name    string
 	Memory  []uint64
 	Scripts []Script
-	Deaths  int // how many processes may die
-	Jumps   int // how often the clock may jump, by JumpLength
+	Deaths  int   // how many processes may die
+	Jumps   int   // how often the clock may jump
+	Jump    int64 // how far, if not by JumpLength
 
-	Beyond func() bool // tells whether a state is too far off to go on from
+	// Settled leaves out what makes no difference: questions that can have one
+	// answer only, with nobody left to die or no jump left to come, are no
+	// steps; and what the dead have seen is forgotten.
+	Settled bool
+
+	Beyond func() bool // tells whether a state is too far off to go on from, if any is
 	Limit  int         // how many states to go through at most, or 0
 
 	// Watch tells how the checks look at a word of memory, and Group which
@@ -40,10 +47,16 @@ type World struct {
 	Watch func(word int) Watch
 	Group func(word int) int
 
-	Process func(owner uint64) int // the process that an owner names
-	Reset   func()
+	// Process tells which process an owner names. One without scripts lives.
+	Process func(owner uint64) int
+	// Clock, if there is one, is how a process reads the time.
+	Clock func(process int, now int64) int64
+	Reset func()
 	// Step checks what the thread has just done to memory.
 	Step func(t *Thread, e Event)
+	// Turned, if there is one, hears that a process died or the clock jumped,
+	// if the checks look at that.
+	Turned func()
 	// Ghost sums up what the checks remember beyond memory and histories.
 	Ghost func() uint64
 	// End checks a state in which no thread can move. Its own operations are
@@ -72,7 +85,8 @@ type Event struct {
 	Result   uint64
 }
 
-// Outside is the word of an Event that was not in the world's memory.
+// Outside is the word of an Event that was not in the world's memory: in that
+// of the thread's process. To a process with one script that is no step.
 const Outside = -1
 
 // A Result is what a search went through.
@@ -112,7 +126,8 @@ type Search struct {
 
 	pristin []uint64
 
-	written []bool // by word; the last is for all outside memory
+	written []bool // by word; behind those of memory is one for each process's own
+	private []bool // by process: it has a single script
 	watched []int  // the words written
 	again   bool   // a word was found written that was taken for constant
 
@@ -159,6 +174,8 @@ type pending struct {
 	word    int
 	writes  bool
 	patient bool // pauses until nobody else can move
+	lock    *step.Lock
+	shared  bool // wants the lock only shared
 }
 
 // patience is how long a thread must be ready to pause for to be taken as one
@@ -173,6 +190,7 @@ const (
 	askAlive
 	askPause
 	askClock
+	askLock
 )
 
 // A Thread is a script in execution.
@@ -194,8 +212,9 @@ type Thread struct {
 	onStart  func()
 
 	atomic   bool   // all it does now is one step
-	constant bool   // the operation under way is a load of what nobody writes
-	old      uint64 // the word before the operation under way
+	constant bool   // the operation under way is no step: a load of what nobody writes, or private
+	at       int    // the word of the operation under way
+	old      uint64 // the word before it
 
 	moves  int // its own changes of memory
 	paused int // pauses since the last Begin
@@ -218,7 +237,6 @@ type abandon struct{}
 func NewSearch(w World) *Search {
 	s := &Search{World: w}
 	s.pristin = append([]uint64(nil), w.Memory...)
-	s.written = make([]bool, len(w.Memory)+1)
 	processes := 0
 	for i, script := range w.Scripts {
 		t := &Thread{Index: i, Process: script.Process, Name: script.Name, run: script.Run, observes: script.Observes, search: s}
@@ -226,6 +244,13 @@ func NewSearch(w World) *Search {
 		processes = max(processes, script.Process+1)
 	}
 	s.dead = make([]bool, processes)
+	s.private = make([]bool, processes)
+	for p := range s.private {
+		s.private[p] = s.scripts(p) == 1
+	}
+	if s.Jump == 0 {
+		s.Jump = JumpLength
+	}
 	for i := range w.Memory {
 		watch := Observed
 		if w.Watch != nil {
@@ -238,9 +263,22 @@ func NewSearch(w World) *Search {
 		}
 		s.group = append(s.group, group)
 	}
-	s.watch = append(s.watch, Observed) // outside memory
-	s.group = append(s.group, -1)
+	for p := range processes {
+		s.watch = append(s.watch, Observed)
+		s.group = append(s.group, math.MinInt+p)
+	}
+	s.written = make([]bool, len(s.watch))
 	return s
+}
+
+// scripts returns how many scripts a process has.
+func (s *Search) scripts(process int) (n int) {
+	for _, t := range s.threads {
+		if t.Process == process {
+			n++
+		}
+	}
+	return n
 }
 
 // Run explores every execution, or those until the first violation.
@@ -248,10 +286,12 @@ func (s *Search) Run() Result {
 	step.Before, step.After = s.before, s.after
 	step.Alive, step.Pause, step.Clock = s.alive, s.pause, s.clock
 	step.Enter, step.Again = s.enterLoop, s.againInLoop
+	step.Acquire, step.Try, step.Release = s.acquire, s.try, s.release
 	defer func() {
 		step.Before, step.After = nil, nil
 		step.Alive, step.Pause, step.Clock = nil, nil, nil
 		step.Enter, step.Again = nil, nil
+		step.Acquire, step.Try, step.Release = nil, nil, nil
 	}()
 	for _, t := range s.threads {
 		var stop func()
@@ -323,9 +363,14 @@ func (s *Search) execute() {
 		s.World.End()
 		s.ending = false
 	}
-	for _, t := range s.threads {
-		for !t.done {
-			s.resume(t)
+	// One may hold a lock that others want, so they come to their ends in turns.
+	for left := true; left; {
+		left = false
+		for _, t := range s.threads {
+			if !t.done {
+				s.resume(t)
+				left = left || !t.done
+			}
 		}
 	}
 	s.current = nil
@@ -373,8 +418,21 @@ func (t *Thread) Atomically(f func()) {
 	t.atomic = false
 }
 
+// Become says that all that the thread holds in variables follows from sum:
+// what it has seen is forgotten.
+func (t *Thread) Become(sum uint64) { t.history = mix(uint64(t.Index), sum) }
+
 // Free tells whether the execution is over, so that results mean nothing.
 func (s *Search) Free() bool { return s.free }
+
+// Calm tells whether no process died and the clock did not jump.
+func (s *Search) Calm() bool { return s.died == 0 && s.jumps == 0 }
+
+// Now returns the time.
+func (s *Search) Now() int64 { return s.now }
+
+// Private tells whether a process has a single script.
+func (s *Search) Private(process int) bool { return s.private[process] }
 
 // Ending tells whether it is End that runs.
 func (s *Search) Ending() bool { return s.ending }
@@ -465,7 +523,7 @@ func (s *Search) extend() bool {
 		s.Fail("an execution of %d steps without an end", maxDepth)
 		return false
 	}
-	if s.World.Beyond() {
+	if s.World.Beyond != nil && s.World.Beyond() {
 		if !seen {
 			s.Cut++
 		}
@@ -481,9 +539,10 @@ func (s *Search) extend() bool {
 			moves = s.offer(&n, t, awake) || moves
 		}
 	}
-	if !moves && !seen {
+	if !moves && (!seen || s.tell) {
 		s.Ends++
 		s.ended = true
+		s.stuck()
 	}
 	if n.n == 0 {
 		return false
@@ -492,10 +551,22 @@ func (s *Search) extend() bool {
 	return true
 }
 
+// stuck fails if a thread is left that waits for a lock.
+func (s *Search) stuck() {
+	for _, t := range s.threads {
+		if !t.done && !s.dead[t.Process] {
+			s.Fail("%s waits for a lock that nobody lets go", t.Name)
+		}
+	}
+}
+
 // offer adds the ways in which a thread can go on, if it is awake, and tells
 // whether there are any.
 func (s *Search) offer(n *node, t *Thread, awake uint16) bool {
 	if t.done || s.dead[t.Process] {
+		return false
+	}
+	if t.pending.kind == askLock && !free(t.pending.lock, t.pending.shared) {
 		return false
 	}
 	if awake&(1<<t.Index) == 0 {
@@ -560,17 +631,17 @@ func (s *Search) dependent(t, u *Thread) bool {
 				return true
 			}
 		case askClock:
-			if b.kind == askClock {
+			if b.kind == askClock || s.World.Turned != nil && s.jumps < s.Jumps && u.observes && !s.blind(u) {
 				return true
 			}
-		case askMemory:
+		case askMemory, askLock:
 			if a.writes && s.watch[a.word] != Unwatched && u.observes && !s.blind(u) {
 				return true
 			}
 		}
 		a, b, t, u = b, a, u, t
 	}
-	if a.kind != askMemory || b.kind != askMemory {
+	if !a.touches() || !b.touches() {
 		return false
 	}
 	if !a.writes || !b.writes {
@@ -580,10 +651,13 @@ func (s *Search) dependent(t, u *Thread) bool {
 		s.watch[a.word] == Remembered && s.watch[b.word] == Remembered && s.observed()
 }
 
+// touches tells whether a step reads or writes the word it names.
+func (p *pending) touches() bool { return p.kind == askMemory || p.kind == askLock }
+
 // blind tells whether no check follows the next step of a thread that observes:
 // no operation begins or ends with an unwatched word.
 func (s *Search) blind(t *Thread) bool {
-	return t.pending.kind == askMemory && s.watch[t.pending.word] == Unwatched && t.onStart == nil
+	return t.pending.touches() && s.watch[t.pending.word] == Unwatched && t.onStart == nil
 }
 
 // Over is for scripts that observe to call when an operation is over: it fails
@@ -613,6 +687,9 @@ func (s *Search) hash() uint64 {
 	}
 	for _, t := range s.threads {
 		x := t.history<<1 | b2u(t.done)
+		if s.Settled && s.dead[t.Process] {
+			x = 0
+		}
 		if t.paused > 0 {
 			x = mix(x, 1+b2u(t.news()))
 		}
@@ -622,7 +699,16 @@ func (s *Search) hash() uint64 {
 	for _, d := range s.dead {
 		around = around<<1 | b2u(d)
 	}
-	return mix(mix(h, around), s.World.Ghost())
+	s.Unseen(func() { h = mix(mix(h, around), s.World.Ghost()) })
+	return h
+}
+
+// Unseen calls f, whose operations are no steps.
+func (s *Search) Unseen(f func()) {
+	t := s.current
+	s.current = nil
+	f()
+	s.current = t
 }
 
 func b2u(b bool) uint64 {
@@ -660,7 +746,7 @@ func (t *Thread) wait(p pending) bool {
 	}
 	if f := t.onStart; f != nil {
 		t.onStart = nil
-		f()
+		s.Unseen(f)
 	}
 	return true
 }
@@ -672,13 +758,17 @@ func (s *Search) windUp() {
 	}
 }
 
-func (s *Search) word(addr unsafe.Pointer) int {
+// word returns the index of an address in memory, or that for all of the
+// process's own.
+func (s *Search) word(addr unsafe.Pointer, process int) int {
 	off := uintptr(addr) - uintptr(unsafe.Pointer(unsafe.SliceData(s.Memory)))
 	if off < uintptr(len(s.Memory))*8 {
 		return int(off / 8)
 	}
-	return len(s.Memory)
+	return s.own(process)
 }
+
+func (s *Search) own(process int) int { return len(s.Memory) + process }
 
 func (s *Search) before(k step.Kind, addr unsafe.Pointer) {
 	t := s.current
@@ -688,12 +778,14 @@ func (s *Search) before(k step.Kind, addr unsafe.Pointer) {
 		}
 		return
 	}
-	w := s.word(addr)
-	if t.constant = k == step.Load && !s.written[w]; t.constant {
+	t.at = s.word(addr, t.Process)
+	inside := t.at < len(s.Memory)
+	t.constant = k == step.Load && !s.written[t.at] || !inside && s.private[t.Process]
+	if t.constant {
 		return
 	}
-	if t.wait(pending{word: w, writes: k != step.Load}) && w < len(s.Memory) {
-		t.old = s.Memory[w]
+	if t.wait(pending{word: t.at, writes: k != step.Load}) && inside {
+		t.old = s.Memory[t.at]
 	}
 	if s.tell {
 		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: %v", t.Name, step.Where(), k))
@@ -706,7 +798,7 @@ func (s *Search) after(k step.Kind, addr unsafe.Pointer, result uint64) {
 		return
 	}
 	t.history = mix(t.history, result)
-	e := Event{Kind: k, Word: s.word(addr), Result: result, Old: t.old}
+	e := Event{Kind: k, Word: t.at, Result: result, Old: t.old}
 	changes := k == step.Store || k == step.Add || k == step.Swap || k == step.Compare && result == 1
 	if changes && !s.written[e.Word] {
 		// Loads of it were not scheduled: from the beginning, with them.
@@ -717,7 +809,7 @@ func (s *Search) after(k step.Kind, addr unsafe.Pointer, result uint64) {
 		s.again, s.free, s.chosen = true, true, nil
 		return
 	}
-	if e.Word == len(s.Memory) {
+	if e.Word >= len(s.Memory) {
 		e.Word, e.Old = Outside, 0
 	} else {
 		e.New = s.Memory[e.Word]
@@ -732,7 +824,7 @@ func (s *Search) after(k step.Kind, addr unsafe.Pointer, result uint64) {
 			s.trace[len(s.trace)-1] += fmt.Sprintf(" (%#x -> %#x)", e.Old, e.New)
 		}
 	}
-	s.World.Step(t, e)
+	s.Unseen(func() { s.World.Step(t, e) })
 }
 
 // alive answers whether an owner lives. A death is decided when somebody asks:
@@ -741,12 +833,19 @@ func (s *Search) after(k step.Kind, addr unsafe.Pointer, result uint64) {
 func (s *Search) alive(owner uint64) bool {
 	t := s.current
 	p := s.World.Process(owner)
+	if p >= len(s.dead) || t != nil && t.Process == p {
+		return true
+	}
 	if t == nil || s.free {
 		return p < 0 || !s.dead[p]
 	}
 	if p < 0 {
 		s.Fail("%s asks about owner %#x, which nobody is", t.Name, owner)
 		return true
+	}
+	if s.Settled && (s.dead[p] || s.died == s.Deaths) {
+		t.history = mix(t.history, 2+b2u(s.dead[p]))
+		return !s.dead[p]
 	}
 	if !t.wait(pending{kind: askAlive, proc: p}) {
 		return true
@@ -755,12 +854,19 @@ func (s *Search) alive(owner uint64) bool {
 		s.dead[p] = true
 		s.died++
 		s.moves++
+		s.turned()
 	}
 	t.history = mix(t.history, 2+b2u(s.dead[p]))
 	if s.tell {
 		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: process %d lives: %v", t.Name, step.Where(), p, !s.dead[p]))
 	}
 	return !s.dead[p]
+}
+
+func (s *Search) turned() {
+	if s.World.Turned != nil {
+		s.Unseen(s.World.Turned)
+	}
 }
 
 // pause stands for a short sleep of a thread that has to wait for others.
@@ -821,15 +927,88 @@ func (s *Search) clock() int64 {
 	if t == nil || s.free {
 		return s.now
 	}
-	if !t.wait(pending{kind: askClock}) {
+	if step := !s.Settled || s.jumps < s.Jumps; step && !t.wait(pending{kind: askClock}) {
 		return s.now
-	}
-	if t.way == wayLate && !t.atomic {
+	} else if step && t.way == wayLate && !t.atomic {
 		s.jumps++
-		s.now += JumpLength
+		s.now += s.Jump
+		s.turned()
 	}
 	t.history = mix(t.history, uint64(s.now))
-	return s.now
+	now := s.now
+	if s.World.Clock != nil {
+		now = s.World.Clock(t.Process, now)
+	}
+	return now
+}
+
+// ---- Locks ----
+
+// Those of a process with one script are never in its way, and no steps. Of
+// the others each operation is one, on the memory of the process.
+
+func free(l *step.Lock, shared bool) bool { return !l.Writer && (shared || l.Readers == 0) }
+
+func take(l *step.Lock, shared bool) {
+	if shared {
+		l.Readers++
+	} else {
+		l.Writer = true
+	}
+}
+
+func (s *Search) acquire(l *step.Lock, shared bool) {
+	t := s.current
+	if t != nil && !s.free && !s.private[t.Process] {
+		t.wait(pending{kind: askLock, word: s.own(t.Process), writes: true, lock: l, shared: shared})
+		s.locked(t, "locks")
+	}
+	for !free(l, shared) {
+		if t == nil || s.private[t.Process] {
+			panic("waits for a lock of its own")
+		}
+		s.windUp()
+		t.yield(struct{}{})
+	}
+	take(l, shared)
+}
+
+func (s *Search) try(l *step.Lock) bool {
+	s.lockStep("tries a lock")
+	ok := free(l, false)
+	if ok {
+		take(l, false)
+	}
+	if t := s.current; t != nil {
+		t.history = mix(t.history, 6+b2u(ok))
+	}
+	return ok
+}
+
+func (s *Search) release(l *step.Lock, shared bool) {
+	s.lockStep("unlocks")
+	if shared {
+		l.Readers--
+	} else {
+		l.Writer = false
+	}
+}
+
+// lockStep makes a step of an operation on a lock that never waits.
+func (s *Search) lockStep(does string) {
+	t := s.current
+	if t != nil && !s.free && !s.private[t.Process] && t.wait(pending{word: s.own(t.Process), writes: true}) {
+		s.locked(t, does)
+	}
+}
+
+func (s *Search) locked(t *Thread, does string) {
+	s.moves++
+	t.moves++
+	t.history = mix(t.history, 8)
+	if s.tell && !s.free {
+		s.trace = append(s.trace, fmt.Sprintf("%-8s %s: %s", t.Name, step.Where(), does))
+	}
 }
 
 // explain makes the execution of the violation once more, and tells it.

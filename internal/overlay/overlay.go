@@ -11,6 +11,8 @@
 //
 //   - In every file "sync/atomic" becomes [orbit/internal/overlay/atomic]: the
 //     same operations, each reported to package step before and after.
+//   - In every file "sync" becomes [orbit/internal/overlay/sync]: the same
+//     locks, for which the harness can answer.
 //   - The constant totalOrder becomes false, as it is on processors with weak
 //     memory order: payloads are copied word by word with atomics, so each word
 //     is a step as well.
@@ -48,6 +50,7 @@ import (
 const (
 	stepPath   = "orbit/internal/overlay/step"
 	atomicPath = "orbit/internal/overlay/atomic"
+	syncPath   = "orbit/internal/overlay/sync"
 	systemPath = "orbit/internal/overlay/syscall"
 )
 
@@ -71,6 +74,8 @@ var loops = map[string][]string{
 	"Ring.newest":     nil,
 	"Ring.findNewest": {"saw"},
 	"Ring.readAt":     nil,
+	"survey.at":       nil,
+	"Contest.read":    nil,
 }
 
 // systemCalls are the functions of package syscall that enter the kernel and
@@ -208,7 +213,7 @@ func Instrument(sources map[string]string, faults []Fault) (map[string]string, e
 		}
 		copies[name] = text
 	}
-	want := []string{"totalOrder", "sync/atomic"}
+	want := []string{"totalOrder", "sync", "sync/atomic"}
 	want = append(want, slices.Collect(maps.Keys(answers))...)
 	want = append(want, slices.Collect(maps.Keys(plainAccess))...)
 	for name := range loops {
@@ -294,12 +299,14 @@ func (f *file) apply() string {
 	return out.String()
 }
 
-// imports puts the stand-in for sync/atomic in.
+// imports puts the stand-ins for sync and sync/atomic in.
 func (f *file) imports() {
+	standIns := map[string]string{"sync": syncPath, "sync/atomic": atomicPath}
 	for _, s := range f.tree.Imports {
-		if s.Path.Value == `"sync/atomic"` {
-			f.replace(s.Path, strconv.Quote(atomicPath))
-			f.found["sync/atomic"]++
+		path, err := strconv.Unquote(s.Path.Value)
+		if standIn := standIns[path]; err == nil && standIn != "" {
+			f.replace(s.Path, strconv.Quote(standIn))
+			f.found[path]++
 		}
 	}
 }

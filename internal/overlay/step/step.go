@@ -51,7 +51,19 @@ var (
 	Alive func(owner uint64) bool
 	Pause func(limit time.Duration) bool
 	Clock func() int64
+
+	// Acquire, Try and Release answer in place of a lock, to write or shared.
+	// They must be set together, and while nothing is locked.
+	Acquire func(l *Lock, shared bool)
+	Try     func(l *Lock) bool
+	Release func(l *Lock, shared bool)
 )
+
+// A Lock is what a harness that answers for a lock keeps of it.
+type Lock struct {
+	Writer  bool
+	Readers int
+}
 
 // Where returns the place in package orbit that is making a step, as the
 // functions from the exported one down to it, and the line in its file: the
