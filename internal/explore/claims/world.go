@@ -231,8 +231,8 @@ func (w *world) ended(e orbit.ExposedEntry) bool {
 }
 
 // watch and group tell what checks look at beside the word of a step: all but
-// the records, of which only what changes alone, and any write to the table is held to
-// what the rest of it says.
+// what is fixed in a record while an entry names it. And any write to the table
+// is held to what the rest of it says.
 func (w *world) watch(word int) explore.Watch {
 	at := word - w.table.Record
 	switch at % w.table.RecordLen {
