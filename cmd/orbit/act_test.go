@@ -306,9 +306,9 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 
 	type listed struct {
 		Key, Prefix, Value string
-		KeyHex             string `json:"key_hex"`
-		ValueHex           string `json:"value_hex"`
-		Size               int
+		KeyHex             string   `json:"key_hex"`
+		ValueHex           string   `json:"value_hex"`
+		Size               int      `json:"value_bytes"`
 		Expires            *float64 `json:"expires_in_seconds"`
 		Node               uint16
 		Counter            uint64
@@ -359,8 +359,8 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 		}
 	}
 	orbitCmd(t, nil, "get", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `(?s)^size +3 B\nexpires +in .*\nnode +65535\ncounter +3\n$`)
-	orbitCmd(t, nil, "get", "-json", "-prefix", "p", fleet, "theirs").want(t, exitDone, `^\{"key":"theirs","prefix":"p","size":3,"expires_in_seconds":3\d+\.\d+,"node":65535,"counter":3,"value":"a\\u001bb"\}\n$`)
-	orbitCmd(t, nil, "get", "-json", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `"counter":3\}\n$`)
+	orbitCmd(t, nil, "get", "-json", "-prefix", "p", fleet, "theirs").want(t, exitDone, `^\{"type":"entry","fleet":"[^"]+","prefix":"p","key":"theirs","value_bytes":3,"value":"a\\u001bb","expires_in_seconds":3\d+\.\d+,"node":65535,"counter":3\}\n$`)
+	orbitCmd(t, nil, "get", "-json", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `"value_bytes":3,"value":null,"expires_in_seconds"`)
 }
 
 func TestPubPublishesWhatItIsGiven(t *testing.T) {
@@ -927,13 +927,13 @@ func TestWhoListsHolders(t *testing.T) {
 	list := orbitCmd(t, nil, "who", "-json", f.Name()).want(t, exitDone, "").stdout
 	for text, patterns := range map[string][]string{
 		table: {
-			`^KIND +SUBJECT +OWNER +NODE +PID +TOKEN +SINCE +LEFT\n`,
-			fmt.Sprintf(`(?m)^8 +0x6cff +the test +%d +%d +1 +\d{4}-.* until released$`, f.Node(), os.Getpid()),
-			fmt.Sprintf(`(?m)^199 +s +me +65535 +%d +2 +\d{4}-.* (59m\d+s|1h0m0s)$`, c.Process.Pid),
+			`^SUBJECT +OWNER +NODE +PID +TOKEN +HELD FOR +LEFT\n`,
+			fmt.Sprintf(`(?m)^8 "l\\xff" +the test +%d +%d +1 +\S+ +until released$`, f.Node(), os.Getpid()),
+			fmt.Sprintf(`(?m)^199 "s" +me +65535 +%d +2 +\S+ +(59m\d+s|1h0m0s)$`, c.Process.Pid),
 		},
 		list: {
-			fmt.Sprintf(`(?m)^\{"kind":8,"label":"0x6cff","owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
-			fmt.Sprintf(`(?m)^\{"kind":199,"label":"s","owner":"me","node":65535,"pid":%d,"token":2,"since":"[^"]+","left_seconds":3\d+(\.\d+)?\}$`, c.Process.Pid),
+			fmt.Sprintf(`(?m)^\{"type":"holder","fleet":"[^"]+","kind":8,"label":null,"label_hex":"6cff","owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
+			fmt.Sprintf(`(?m)^\{"type":"holder","fleet":"[^"]+","kind":199,"label":"s","owner":"me","node":65535,"pid":%d,"token":2,"since":"[^"]+","left_seconds":3\d+(\.\d+)?\}$`, c.Process.Pid),
 		},
 	} {
 		for _, want := range patterns {
@@ -950,21 +950,21 @@ func TestWrongUsageOfActionsSaysWhatIsWrong(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"get", "web"}, "want FLEET and KEY"},
-		{[]string{"put", "web", "k"}, "want FLEET, KEY and VALUE"},
-		{[]string{"put", "web", "k", "v", "-ttl", "-1s"}, "-ttl -1s: want 0 or more"},
-		{[]string{"del", "web"}, "-all deletes every key"},
+		{[]string{"get", "web"}, "want FLEET KEY, found"},
+		{[]string{"put", "web", "k"}, "want FLEET KEY VALUE|-, found"},
+		{[]string{"put", "web", "k", "v", "-ttl", "-1s"}, "for flag -ttl: want at least 0s"},
+		{[]string{"del", "web"}, "or -all and FLEET"},
 		{[]string{"del", "-all", "web", "k"}, "or -all and FLEET"},
 		{[]string{"keys"}, "want FLEET"},
-		{[]string{"pub", "web"}, "want FLEET, TOPIC"},
+		{[]string{"pub", "web"}, "want FLEET TOPIC"},
 		{[]string{"pub", "-lines", "web", "t", "payload"}, "-lines reads standard input"},
 		{[]string{"who"}, "want FLEET"},
-		{[]string{"run", "web", "s"}, "want FLEET, SUBJECT and COMMAND"},
-		{[]string{"run", "-kind", "200", "web", "s", "true"}, `-kind "200": want 1 to 199`},
+		{[]string{"run", "web", "s"}, "want FLEET SUBJECT -- COMMAND"},
+		{[]string{"run", "-kind", "200", "web", "s", "true"}, `"200" for flag -kind: want 1 to 199`},
 		{[]string{"run", "-kind", "contest", "web", "s", "true"}, "want 1 to 199"},
-		{[]string{"run", "-ttl", "1ms", "web", "s", "true"}, "-ttl 1ms: want at least 100ms"},
-		{[]string{"run", "-wait", "-1s", "web", "s", "true"}, "want 0 or more"},
-		{[]string{"run", "-kill-after", "-1s", "web", "s", "true"}, "-kill-after -1s: want 0 or more"},
+		{[]string{"run", "-ttl", "1ms", "web", "s", "true"}, "for flag -ttl: want at least 100ms"},
+		{[]string{"run", "-wait", "-1s", "web", "s", "true"}, "want at least 0s"},
+		{[]string{"run", "-kill-after", "-1s", "web", "s", "true"}, "for flag -kill-after: want at least 0s"},
 		{[]string{"run", "-busy-exit", "256", "web", "s", "true"}, "-busy-exit 256: want 0 to 255"},
 	} {
 		orbitCmd(t, nil, c.args...).want(t, exitUsage, regexp.QuoteMeta(c.want))

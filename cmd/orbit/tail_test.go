@@ -125,12 +125,12 @@ func TestTailShowsPayloadsThatAreNoText(t *testing.T) {
 		if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(o["time"])); err != nil || time.Since(at) > time.Minute || time.Since(at) < 0 {
 			t.Errorf("got time %v, %v", o["time"], err)
 		}
-		got = append(got, fmt.Sprintf("%v %v %q %q %v", o["id"], o["node"], o["topic"], o["payload"], o["payload_hex"]))
+		got = append(got, fmt.Sprintf("%v %v %v %q %q %v", o["type"], o["id"], o["node"], o["topic"], o["payload"], o["payload_hex"]))
 	}
 	wantLines(t, got,
-		`220:1:0 1 "a" "\x1b[2J" <nil>`,
-		`220:1:1 1 "b\n" %!q(<nil>) ff00`,
-		`220:1:2 1 "c" "hé" <nil>`)
+		`event 220:1:0 1 "a" "\x1b[2J" <nil>`,
+		`event 220:1:1 1 "b\n" %!q(<nil>) ff00`,
+		`event 220:1:2 1 "c" "hé" <nil>`)
 }
 
 func TestTailTellsWhatWasPassedInItsPlace(t *testing.T) {
@@ -157,7 +157,7 @@ func TestTailTellsWhatWasPassedInItsPlace(t *testing.T) {
 	wantLines(t, columns(start(t, "tail", "-n", "1", f.Name()).finish(exitDone), 3),
 		"third", "-- 1 hole --")
 	said := start(t, "tail", "-n", "2", "-json", f.Name()).finish(exitDone)
-	if want := `{"passed":{"overwritten":0,"holes":0,"lost":1}}`; strings.Count(said, want) != 1 {
+	if want := fmt.Sprintf(`{"type":"passed","fleet":%q,"overwritten":0,"holes":0,"lost":1}`, f.Name()); strings.Count(said, want) != 1 {
 		t.Errorf("got %s, want one %s", said, want)
 	}
 }
@@ -182,15 +182,15 @@ func TestTailAccountsForEveryEventOfAFasterPublisher(t *testing.T) {
 	delivered, passed, next := 0, 0, 0
 	for line := range strings.Lines(said) {
 		var o struct {
-			Counter *int
-			Passed  struct{ Overwritten, Holes, Lost int }
+			Counter                  *int
+			Overwritten, Holes, Lost int
 		}
 		if err := json.Unmarshal([]byte(line), &o); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if n := o.Passed; o.Counter == nil {
-			passed += n.Overwritten + n.Holes + n.Lost
-			next += n.Overwritten + n.Holes + n.Lost
+		if n := o.Overwritten + o.Holes + o.Lost; o.Counter == nil {
+			passed += n
+			next += n
 			continue
 		}
 		if *o.Counter != next {
@@ -259,11 +259,11 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		"heartbeat": `^\d\d:\d\d:\d\d\.\d{6}  node 1    beat\n$`,
 		"12":        `^12:1:0 +kind 3, version 77  hello\n$`,
 		"cache": `^200:1:0 +put     prefix "p\\xff"  key "k"  expires in (59m\d+s|1h0m0s)  v\n` +
-			`200:1:1 +put     prefix "p\\xff"  key "bin"  never expires  0xff\n` +
+			`200:1:1 +put     prefix "p\\xff"  key "bin"  expires never  0xff\n` +
 			`200:1:2 +put     prefix "p\\xff"  key "past"  expired 1h0m ago\n` +
 			`200:1:3 +delete  prefix "p\\xff"  key "k"\n` +
 			`200:1:4 +reset   prefix "p\\xff"\n` +
-			`200:1:5 +add     prefix "p\\xff"  key "k"  never expires  new\n` +
+			`200:1:5 +add     prefix "p\\xff"  key "k"  expires never  new\n` +
 			`200:1:6 +kind 9, version 77  no write\n$`,
 	} {
 		if said := start(t, "tail", "-kind", kind, f.Name()).finish(exitDone); !regexp.MustCompile(want).MatchString(said) {
@@ -271,9 +271,10 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]string{
-		"contest":   `"change":"claimed","claim":{"kind":9,"label":"nightly","owner":"worker 1","pid":`,
-		"heartbeat": `{"id":"221:1:0","node":1,"counter":0,"time":"`,
-		"12":        `{"id":"12:1:0","node":1,"counter":0,"kind":3,"version":77,"payload":"hello"}`,
+		"contest":   `"counter":0,"change":"claimed","kind":9,"label":"nightly","owner":"worker 1","node":1,"pid":`,
+		"heartbeat": `"id":"221:1:0","node":1,"counter":0,"time":"`,
+		"12":        `"id":"12:1:0","node":1,"counter":0,"kind":3,"version":77,"payload_bytes":5,"payload":"hello"}`,
+		"cache":     `"op":"put","prefix":null,"prefix_hex":"70ff","key":"bin","value_bytes":1,"value":null,"value_hex":"ff","expires_in_seconds":null}`,
 	} {
 		if said := start(t, "tail", "-json", "-kind", kind, f.Name()).finish(exitDone); !strings.Contains(said, want) {
 			t.Errorf("-json -kind %s: got %q, want %s in it", kind, said, want)
@@ -408,13 +409,13 @@ func TestTailSaysWhatItCannotDo(t *testing.T) {
 		code int
 		want string
 	}{
-		{"tail", exitUsage, "one argument, the fleet"},
-		{"tail a b", exitUsage, "one argument, the fleet"},
+		{"tail", exitUsage, "want FLEET, found"},
+		{"tail a b", exitUsage, "want FLEET, found"},
 		{"tail -n -1 a", exitUsage, "want a number from 0 on, or all"},
-		{"tail -kind 0 a", exitUsage, `kind "0"`},
+		{"tail -kind 0 a", exitUsage, `"0" for flag -kind: want 1 to 255`},
 		{"tail -kind 12 -topic x a", exitUsage, "ring of kind 12 has none"},
-		{"tail ../a", exitFailed, "bad fleet name"},
-		{"tail -f ../a", exitFailed, "bad fleet name"},
+		{"tail ../a", exitUsage, "bad fleet name"},
+		{"tail -f ../a", exitUsage, "bad fleet name"},
 		{"tail " + f.Name() + ".not", exitNo, `"orbit ls" lists the fleets`},
 		{"tail " + f.Name(), exitNo, "ring 220 of fleet"},
 	} {
