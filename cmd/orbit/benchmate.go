@@ -26,7 +26,7 @@ var benchMateFlags struct{ fleet string }
 
 var benchMateCommand = &command{
 	name: "bench-mate",
-	long: "One of the processes that \"orbit bench\" starts. It leaves when it is told to. When its\nstandard input ends before, it clears the fleet away.\n",
+	long: "One of the processes that \"orbit bench\" starts. It leaves when it is told to.\nWhen its standard input ends before, it clears the fleet away.\n",
 	flags: func(f *flag.FlagSet) {
 		f.StringVar(&benchMateFlags.fleet, "fleet", "", "`name` of the fleet")
 	},

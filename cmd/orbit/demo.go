@@ -42,7 +42,7 @@ lines. NO_COLOR takes the colors away.
 `,
 	flags: func(f *flag.FlagSet) {
 		f.IntVar(&demoFlags.count, "n", 3, "`number` of siblings, from 2 to 12")
-		spanFlag(f, &demoFlags.length, "for", 10*time.Second, 2*time.Second, "how long it takes, a `duration` of at least 2s")
+		spanFlag(f, &demoFlags.length, "for", 10*time.Second, 2*time.Second, "the `duration` of the demo, at least 2s")
 		f.StringVar(&demoFlags.fleet, "fleet", "", "`name` of the fleet, which must not exist yet (default demo-<pid>)")
 	},
 	run: runDemo,

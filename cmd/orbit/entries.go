@@ -28,6 +28,10 @@ func prefixesOf(ring *orbit.Ring) ([]string, error) {
 			found[string(w.Prefix)] = true
 		}
 	}
+	// A ring that was damaged meanwhile looks empty until it is asked.
+	if _, err := ring.Newest(buf[:0]); err != nil && !errors.Is(err, orbit.ErrNoFrame) {
+		return nil, err
+	}
 	return slices.Sorted(maps.Keys(found)), nil
 }
 

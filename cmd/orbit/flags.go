@@ -25,7 +25,7 @@ func createFlag(f *flag.FlagSet, create *bool) {
 }
 
 func freshFlag(f *flag.FlagSet, fresh *time.Duration) {
-	spanFlag(f, fresh, "fresh", 3*orbit.DefaultBeat, 0, "how old the newest beat of a fresh node may be, a `duration`")
+	spanFlag(f, fresh, "fresh", 3*orbit.DefaultBeat, 0, "the `duration` for which a node is fresh after a beat")
 }
 
 func kindFlag(f *flag.FlagSet, kind *uint8, usage string) {

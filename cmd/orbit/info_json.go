@@ -4,29 +4,14 @@ import "orbit"
 
 // What "orbit info -json" prints.
 
-type statsJSON struct {
-	ringJSON
-	Head    *uint64 `json:"head"`
-	Oldest  *uint64 `json:"oldest"`
-	Frames  *int    `json:"frames"`
-	Pending *int    `json:"pending"`
-	Holes   *int    `json:"holes"`
-	Lost    *int    `json:"lost"`
-	Asleep  *bool   `json:"asleep"`
-}
-
-func statsOf(v *view, r *ringView, n orbit.RingStats) statsJSON {
-	sound := r.ring != nil
-	return statsJSON{
-		ringJSON: ringOf(v, r),
-		Head:     known(n.Head, sound),
-		Oldest:   known(n.Oldest, sound),
-		Frames:   known(n.Frames, sound),
-		Pending:  known(n.Pending, sound),
-		Holes:    known(n.Holes, sound),
-		Lost:     known(n.Lost, sound),
-		Asleep:   known(n.Waiting, sound),
+func statsOf(v *view, r *ringView, n orbit.RingStats) ringJSON {
+	j := ringOf(v, r)
+	if r.ring != nil {
+		j.Head, j.Oldest = &n.Head, &n.Oldest
+		j.Frames, j.Pending, j.Holes, j.Lost = &n.Frames, &n.Pending, &n.Holes, &n.Lost
+		j.Asleep = &n.Waiting
 	}
+	return j
 }
 
 func fleetObjects(v *view, d *detail) (lines []any) {

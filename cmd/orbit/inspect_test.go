@@ -20,7 +20,6 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
-	"unsafe"
 
 	"orbit"
 )
@@ -48,16 +47,6 @@ func joinOwn(t *testing.T, name string, rings map[uint8]orbit.Geometry) *orbit.F
 	f := must(orbit.Join(name, orbit.Options{Size: 2, Rings: rings}))(t)
 	t.Cleanup(func() { f.Close() })
 	return f
-}
-
-func must[T any](v T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 }
 
 // office is a subject of contests.
@@ -1105,18 +1094,7 @@ func TestColorsAreForTerminalsOnly(t *testing.T) {
 // onTerminal runs the command with a terminal for its output.
 func onTerminal(t *testing.T, args ...string) string {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no terminals to be had here: %v", err)
-	}
-	defer master.Close()
-	var unlock, number uint32
-	for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
-		if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(arg))); e != 0 {
-			t.Fatal(e)
-		}
-	}
-	terminal := must(os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0))(t)
+	master, terminal := newTerminal(t)
 	c := exec.Command(program, args...)
 	c.Stdout = terminal
 	c.Env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "NO_COLOR=") }), "TERM=xterm")

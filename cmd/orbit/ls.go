@@ -135,20 +135,15 @@ func listText(views []*view, rates map[*ringView]rate) error {
 	return s.close()
 }
 
-// A listedJSON is a ring as "orbit ls -json" shows it.
-type listedJSON struct {
-	ringJSON
-	Head *uint64  `json:"head"`
-	Rate *float64 `json:"frames_per_second"`
-}
-
 func listJSON(views []*view, rates map[*ringView]rate) error {
 	var lines []any
 	for _, v := range views {
 		lines = append(lines, fleetOf(v))
 		for _, r := range v.rings {
 			seen, sound := rates[r]
-			lines = append(lines, listedJSON{ringOf(v, r), known(seen.head, sound), known(seen.second, sound && lsFlags.over > 0)})
+			j := ringOf(v, r)
+			j.Head, j.Rate = known(seen.head, sound), known(seen.second, sound && lsFlags.over > 0)
+			lines = append(lines, j)
 		}
 	}
 	return printLines(lines)

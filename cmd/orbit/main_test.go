@@ -50,18 +50,33 @@ type started struct {
 	stderr bytes.Buffer
 }
 
+// must returns a function that fails the test if there is an error, and returns
+// the value.
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 func start(t *testing.T, args ...string) *started {
 	t.Helper()
-	c := &started{Cmd: exec.Command(program, args...), t: t}
-	c.Stderr = &c.stderr
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	return startCmd(t, exec.Command(program, args...))
+}
+
+// startCmd starts a command, which is killed when the test ends.
+func startCmd(t *testing.T, cmd *exec.Cmd) *started {
+	t.Helper()
+	c := &started{Cmd: cmd, t: t}
+	if c.Stderr == nil {
+		c.Stderr = &c.stderr
 	}
+	out := must(c.StdoutPipe())(t)
 	c.lines = bufio.NewScanner(out)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, c.Start())(t)
 	t.Cleanup(func() {
 		c.Process.Kill()
 		c.Wait()
@@ -129,10 +144,7 @@ func number(t *testing.T, text, pattern string) int {
 	if m == nil {
 		t.Fatalf("no match of %q in:\n%s", pattern, text)
 	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := must(strconv.Atoi(m[1]))(t)
 	return n
 }
 
@@ -242,10 +254,7 @@ func TestKilledDemoLeavesNothing(t *testing.T) {
 
 func TestDemoLeavesAFleetOfOthersAlone(t *testing.T) {
 	fleet := demoFleet(t)
-	f, err := orbit.Join(fleet, orbit.Options{Size: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must(orbit.Join(fleet, orbit.Options{Size: 1}))(t)
 	defer orbit.Remove(fleet)
 	defer f.Close()
 	c := start(t, "demo", "-fleet", fleet)

@@ -39,6 +39,9 @@ func known[T any](v T, ok bool) *T {
 	return &v
 }
 
+// seconds is a duration as a number that is not longer than it is exact.
+func seconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e6 }
+
 // textOrHex returns bytes in the one of two forms that loses nothing.
 func textOrHex[B string | []byte](b B) (text, inHex *string) {
 	ok := utf8.ValidString(string(b))
@@ -74,16 +77,25 @@ func fleetOf(v *view) fleetJSON {
 	}
 }
 
-// A ringJSON is what is shown of every ring.
+// A ringJSON is a ring. How fast it moves is for ls to say, and what is in its
+// slots for info.
 type ringJSON struct {
-	objectJSON            // "ring"
-	Kind          uint8   `json:"kind"`
-	Use           string  `json:"use"`
-	Capacity      *int    `json:"capacity"`
-	PayloadLimit  *int    `json:"payload_limit"`
-	SegmentBytes  *int64  `json:"segment_bytes"`
-	FormatVersion *int    `json:"format_version"`
-	Error         *string `json:"error"`
+	objectJSON             // "ring"
+	Kind          uint8    `json:"kind"`
+	Use           string   `json:"use"`
+	Capacity      *int     `json:"capacity"`
+	PayloadLimit  *int     `json:"payload_limit"`
+	SegmentBytes  *int64   `json:"segment_bytes"`
+	FormatVersion *int     `json:"format_version"`
+	Head          *uint64  `json:"head"`
+	Rate          *float64 `json:"frames_per_second"`
+	Oldest        *uint64  `json:"oldest"`
+	Frames        *int     `json:"frames"`
+	Pending       *int     `json:"pending"`
+	Holes         *int     `json:"holes"`
+	Lost          *int     `json:"lost"`
+	Asleep        *bool    `json:"asleep"`
+	Error         *string  `json:"error"`
 }
 
 func ringOf(v *view, r *ringView) ringJSON {
@@ -149,7 +161,7 @@ func pulseOf(v *view, p orbit.Pulse) pulseJSON {
 }
 
 func heartOf(p orbit.Pulse) heartJSON {
-	return heartJSON{known(p.State.String(), true), known(p.Age.Seconds(), p.State != orbit.Missing)}
+	return heartJSON{known(p.State.String(), true), known(seconds(p.Age), p.State != orbit.Missing)}
 }
 
 // A claimJSON is a claim: of who holds a subject, or as its ring announces it.
@@ -169,7 +181,7 @@ type claimJSON struct {
 func claimOf(h *orbit.Holder) claimJSON {
 	j := claimJSON{
 		Kind: h.Kind, Node: h.Node, PID: h.PID, Token: h.Token,
-		Since: h.Since.Time().Round(0), Left: known(h.Left.Seconds(), !endless(h.Left)),
+		Since: h.Since.Time().Round(0), Left: known(seconds(h.Left), !endless(h.Left)),
 	}
 	j.Label, j.LabelHex = textOrHex(h.Label)
 	j.Owner, j.OwnerHex = textOrHex(h.Owner)
@@ -305,7 +317,7 @@ func valueOf(value []byte, expiry orbit.Stamp, shown bool) (j valueJSON) {
 	if shown {
 		j.Value, j.ValueHex = textOrHex(value)
 	}
-	j.Expires = known(-expiry.Age().Seconds(), expiry != 0)
+	j.Expires = known(seconds(-expiry.Age()), expiry != 0)
 	return j
 }
 

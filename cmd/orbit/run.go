@@ -45,35 +45,29 @@ var runCommand = &command{
 	name:     "run",
 	operands: "FLEET SUBJECT -- COMMAND [ARGUMENT...]",
 	short:    "run a command while nobody else of the fleet runs it",
-	long: `Claims SUBJECT in the contest of FLEET and runs COMMAND for as long as it holds
-the claim: of all that contend for a subject at most one runs. The claim is
-renewed while the command runs and released when it has ended. If SUBJECT is
-held it waits, unless -wait or -nowait say otherwise; there is no queue, and
-whoever claims first after a release has it.
+	long: `Claims SUBJECT in the contest of FLEET and runs COMMAND while the claim holds:
+of all that contend for a subject at most one runs. If SUBJECT is held it waits,
+unless -wait or -nowait say otherwise; there is no queue, and whoever claims
+first after a release has it.
 
-  orbit run -nowait -create web nightly -- backup /srv
-  orbit run -wait 1m -owner "$USER" web deploy -- make deploy
+The command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment.
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to it, but
+for what the terminal sends to both anyway.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the
-command; what the terminal sends to both of them anyway is not sent again. The
-command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment and
-holds nothing of the fleet.
+If this process is killed, the kernel kills COMMAND with it, and the subject is
+free at once. If the claim is lost, which is when this process was stopped for
+longer than the TTL or the fleet's memory was damaged, the command is ended with
+all that it started: by SIGTERM, and after -kill-after by SIGKILL.
 
-If the claim is lost, which is when this process was stopped for longer than the
-TTL or the fleet's memory was damaged, the command is ended with all that it
-started: by SIGTERM, and after -kill-after by SIGKILL. If this process is killed
-with SIGKILL, the kernel kills the command with it, and the subject is free at
-once.
-
-Limits. A stopped process can do nothing, so a command runs on without its claim
-from the end of the TTL until this process goes on. What must not happen even
-then must be fenced: send ORBIT_TOKEN along, which grows with every holder, and
-refuse a token smaller than the largest one seen. Tokens begin anew if the fleet
-is removed. What the kernel kills together with this process is COMMAND alone,
-not what it started in turn, and no set-user-id program: let a script "exec" its
-last command. What COMMAND left behind before the claim was lost, with no parent
-of its own, is not found. Other systems than Linux do neither: there nothing
-kills the command with this process, and only COMMAND itself is ended.
+Limits:
+  A stopped process can end nothing: from the end of the TTL until it goes on,
+  the command runs without its claim. What must not happen even then must be
+  fenced: send ORBIT_TOKEN along, which grows with every holder, and refuse one
+  smaller than the largest seen. Tokens begin anew if the fleet is removed.
+  The kernel kills COMMAND alone, not what it started, and no set-user-id
+  program: let a script "exec" its last command. What COMMAND left behind
+  without a parent before the claim was lost is not found.
+  Other systems than Linux kill nothing with this process, and end COMMAND only.
 
 Exit codes:
   that of the command, or 128 plus the signal that ended it
@@ -83,16 +77,19 @@ Exit codes:
   5    the claim was lost while the command ran, and the command was ended
   126  COMMAND cannot be executed
   127  COMMAND was not found
+
+  orbit run -nowait -create web nightly -- backup /srv
+  orbit run -wait 1m -owner "$USER" web deploy -- make deploy
 `,
 	flags: func(f *flag.FlagSet) {
 		f.Func("kind", "the `kind` of the subject, from 1 to 199: that of a Go type to contend with\na program that claims by it (default 199)", setSubjectKind)
 		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see (default the command's name)")
-		spanFlag(f, &runFlags.ttl, "ttl", 10*time.Second, minTTL, "a `duration`: how long the claim stands if this process hangs or is stopped; it is renewed\nthree times as often")
+		spanFlag(f, &runFlags.ttl, "ttl", 10*time.Second, minTTL, "the `duration` for which the claim stands if this process hangs or is stopped;\nit is renewed three times as often")
 		runFlags.wait = -1
 		f.Func("wait", "wait no longer than this `duration` for the subject to be free (default as long as it takes)", setWait)
 		f.BoolFunc("nowait", "do not wait, as with -wait 0", func(string) error { return setWait("0") })
 		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's codes")
-		spanFlag(f, &runFlags.killAfter, "kill-after", 2*time.Second, 0, "a `duration`: how long the command has between SIGTERM and SIGKILL if the claim is lost")
+		spanFlag(f, &runFlags.killAfter, "kill-after", 2*time.Second, 0, "the `duration` between SIGTERM and SIGKILL if the claim is lost")
 		createFlag(f, &runFlags.create)
 	},
 	run: runRun,

@@ -51,17 +51,16 @@ Where counters were passed without a frame, a line says so in that place:
 a frame, "lost" are frames whose writer died before it finished or that are
 damaged. What lies before the newest -n frames is not told.
 
-It ends there, or with -f goes on with what is published from then on: it looks
-some hundred times a second. -f waits for a fleet or a ring that does not exist
-yet, and when the fleet is removed, for the next one of that name; of a ring
-that begins later it prints all. It ends, with exit code 0, on Ctrl-C, SIGTERM
-or when nobody reads its output any more.
+It ends there, or with -f goes on with what is published from then on. -f waits
+for a fleet or a ring that does not exist yet, and after a fleet has ended for
+the next one of that name; of a ring that begins later it prints all. It ends,
+with exit code 0, on Ctrl-C, SIGTERM or when nobody reads its output any more.
 
 Payloads are printed as text if that is what they are, quoted if something in
 it cannot be printed, and otherwise in hex.
 
   orbit tail -f web
-  orbit tail -json -n all -prefix job. web | jq .payload
+  orbit tail -json -n all -topic-prefix job. web | jq .payload
   orbit tail -f -kind cache web
 `,
 	flags: func(f *flag.FlagSet) {
@@ -70,7 +69,7 @@ it cannot be printed, and otherwise in hex.
 			t.filters = append(t.filters, orbit.Topic(s))
 			return nil
 		})
-		f.Func("prefix", "only events of topics with this `prefix`; may be repeated", func(s string) error {
+		f.Func("topic-prefix", "only events of topics with this `prefix`; may be repeated", func(s string) error {
 			t.filters = append(t.filters, orbit.TopicPrefix(s))
 			return nil
 		})
@@ -102,7 +101,7 @@ func parseCount(s string) (int, error) {
 func runTail(args []string) error {
 	kind := tailFlags.kind
 	if kind != orbit.KindEvents && len(tailFlags.filters) > 0 {
-		return usagef("-topic and -prefix select events; the ring of kind %d has none", kind)
+		return usagef("-topic and -topic-prefix select events; the ring of kind %d has none", kind)
 	}
 	// A closed pipe shall be an error of the write, to end in peace.
 	signal.Ignore(syscall.SIGPIPE)

@@ -251,45 +251,23 @@ func TestRatesAreOverTheLastSecond(t *testing.T) {
 func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 	f := joinFleet(t, nil)
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	if s := r.read(); s.trouble != "" || len(s.members) != 1 || s.members[0].pulse.State != orbit.Missing || s.cache != nil || len(s.rings)+len(s.holders)+len(s.events) > 0 {
 		t.Errorf("of an empty fleet, got %+v", s)
 	}
-	ring, err := f.Ring(12)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := orbit.OpenCache(f, "p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	heart, err := orbit.Heartbeats(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := must(f.Ring(12))(t)
+	cache := must(orbit.OpenCache(f, "p"))(t)
+	contest := must(orbit.OpenContest(f))(t)
+	heart := must(orbit.Heartbeats(f))(t)
 	bus := openBus(t, f)
 	r.read()
 	for range 100 {
-		if _, err := ring.Publish(0, 0, nil); err != nil {
-			t.Fatal(err)
-		}
+		must(ring.Publish(0, 0, nil))(t)
 	}
-	if _, err := orbit.Claim[Job](contest, "nightly", "worker", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	if err := cache.Put("k", []byte("v"), 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := heart.Beat(); err != nil {
-		t.Fatal(err)
-	}
+	must(orbit.Claim[Job](contest, "nightly", "worker", time.Hour))(t)
+	must(0, cache.Put("k", []byte("v"), 0))(t)
+	must(0, heart.Beat())(t)
 	publish(t, bus, "topic", "payload")
 	s := r.read()
 	heads := map[uint8]uint64{}
@@ -323,19 +301,12 @@ func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 func TestTopWatchesTheCacheOfAllPrefixes(t *testing.T) {
 	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: 8, PayloadLimit: 64}})
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	put := func(prefix, key string) {
 		t.Helper()
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cache.Put(key, nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		cache := must(orbit.OpenCache(f, prefix))(t)
+		must(0, cache.Put(key, nil, 0))(t)
 	}
 	want := func(prefixes ...topPrefix) {
 		t.Helper()
@@ -358,18 +329,11 @@ func TestTopWatchesTheCacheOfAllPrefixes(t *testing.T) {
 func TestTopWatchesNoMorePrefixesThanItHasMemoryFor(t *testing.T) {
 	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: watchedSlots / 2, PayloadLimit: 32}})
 	for _, prefix := range []string{"c", "b", "d", "a"} {
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cache.Put("k", nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		cache := must(orbit.OpenCache(f, prefix))(t)
+		must(0, cache.Put("k", nil, 0))(t)
 	}
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	s := r.read()
 	v := topView{}
@@ -381,9 +345,7 @@ func TestTopWatchesNoMorePrefixesThanItHasMemoryFor(t *testing.T) {
 func TestTopFollowsTheNameToTheNextFleet(t *testing.T) {
 	f := joinFleet(t, nil)
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	publish(t, openBus(t, f), "first", "")
 	r.read()

@@ -183,26 +183,29 @@ func (r *topReader) readCache(s *topSnapshot) error {
 	if err != nil {
 		return err
 	}
-	if n := max(watchedSlots/capacity, 1); len(prefixes) > n {
-		s.cache.unwatched = len(prefixes) - n
-		prefixes = prefixes[:n]
-	}
-	maps.DeleteFunc(r.caches, func(p string, _ *orbit.Cache) bool { return !slices.Contains(prefixes, p) })
-	for _, prefix := range prefixes {
-		if r.caches[prefix] == nil {
-			cache, err := orbit.OpenCache(r.place.fleet, prefix)
-			if err != nil {
-				return err
-			}
-			r.caches[prefix] = cache
-		}
-		stats, err := r.caches[prefix].Stats()
+	watched := prefixes[:min(len(prefixes), max(watchedSlots/capacity, 1))]
+	s.cache.unwatched = len(prefixes) - len(watched)
+	maps.DeleteFunc(r.caches, func(p string, _ *orbit.Cache) bool { return !slices.Contains(watched, p) })
+	for _, prefix := range watched {
+		stats, err := r.cacheStats(prefix)
 		if err != nil {
 			return err
 		}
 		s.cache.prefixes = append(s.cache.prefixes, topPrefix{prefix, stats.Entries, stats.Evictions})
 	}
 	return nil
+}
+
+func (r *topReader) cacheStats(prefix string) (orbit.CacheStats, error) {
+	if cache := r.caches[prefix]; cache != nil {
+		return cache.Stats()
+	}
+	cache, err := orbit.OpenCache(r.place.fleet, prefix)
+	if err != nil {
+		return orbit.CacheStats{}, err
+	}
+	r.caches[prefix] = cache
+	return cache.Stats()
 }
 
 // watchedSlots limits the memory that it takes to watch the cache: the handle
