@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -39,17 +38,6 @@ func actFleet(t *testing.T) string {
 		wantGone(t, fleet, 0)
 	})
 	return fleet
-}
-
-// joined returns a member of a fleet of the test's own, which begins with it.
-func joined(t *testing.T, rings map[uint8]orbit.Geometry) *orbit.Fleet {
-	t.Helper()
-	f, err := orbit.Join(actFleet(t), orbit.Options{Size: 1, Rings: rings})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
 }
 
 // outcome is what a command did that ended.
@@ -101,30 +89,15 @@ func begin(t *testing.T, args ...string) *running {
 
 func beginCmd(t *testing.T, cmd *exec.Cmd) *running {
 	t.Helper()
-	c := &running{started: &started{Cmd: cmd, t: t}}
-	c.Stderr = &c.stderr
-	c.WaitDelay = 10 * time.Second // if a command survives that should not
-	if c.SysProcAttr == nil {
-		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.WaitDelay = 10 * time.Second // if a command survives that should not
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	}
-	var err error
-	if c.Stdin == nil {
-		if c.in, err = c.StdinPipe(); err != nil {
-			t.Fatal(err)
-		}
+	c := &running{}
+	if cmd.Stdin == nil {
+		c.in = must(cmd.StdinPipe())(t)
 	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.lines = bufio.NewScanner(out)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait()
-	})
+	c.started = startCmd(t, cmd)
 	return c
 }
 
@@ -200,9 +173,7 @@ func TestGetAddsANewlineOnlyOnATerminal(t *testing.T) {
 	master, slave := newTerminal(t)
 	cmd := exec.Command(program, "get", fleet, "k")
 	cmd.Stdout = slave
-	if err := cmd.Run(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, cmd.Run())(t)
 	slave.Close()
 	screen := make([]byte, 16)
 	if n, err := master.Read(screen); string(screen[:n]) != "v\r\n" {
@@ -224,7 +195,7 @@ func TestPrefixesAreKeySpaces(t *testing.T) {
 
 func TestMissSaysWhy(t *testing.T) {
 	t.Parallel()
-	f := joined(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: 4, PayloadLimit: 64}})
+	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: 4, PayloadLimit: 64}})
 	fleet := f.Name()
 	miss := func(key, why string) {
 		t.Helper()
@@ -234,10 +205,7 @@ func TestMissSaysWhy(t *testing.T) {
 		}
 	}
 	miss("k", "the fleet has no cache yet")
-	cache, err := orbit.OpenCache(f, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := must(orbit.OpenCache(f, ""))(t)
 	miss("k", "nothing was ever written about it")
 	orbitCmd(t, nil, "del", fleet, "k").want(t, exitDone, "")
 	miss("k", "node 65535 deleted it")
@@ -249,20 +217,14 @@ func TestMissSaysWhy(t *testing.T) {
 	orbitCmd(t, nil, "get", fleet, "long").want(t, exitDone, "^v$")
 	orbitCmd(t, nil, "del", fleet, "long", "never there").want(t, exitDone, "")
 	miss("long", "node 65535 deleted it")
-	if err := cache.Reset(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, cache.Reset())(t)
 	miss("long", fmt.Sprintf("node %d reset all keys of the prefix", f.Node()))
 	miss("never there", fmt.Sprintf("node %d reset all keys of the prefix", f.Node()))
 	for range 4 {
-		if err := cache.Put("churn", nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		must(0, cache.Put("churn", nil, 0))(t)
 	}
 	miss("long", "nothing about it is among the newest 4 writes")
-	if err := cache.Ring().Reset(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, cache.Ring().Reset())(t)
 	miss("churn", "nothing about it is among the newest 0 writes")
 }
 
@@ -291,13 +253,10 @@ func TestOfManyAddsOneWins(t *testing.T) {
 
 func TestKeysListsWhatHasAValue(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
+	f := joinFleet(t, nil)
 	fleet := f.Name()
 	orbitCmd(t, nil, "keys", fleet).want(t, exitDone, "^$")
-	cache, err := orbit.OpenCache(f, "p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := must(orbit.OpenCache(f, "p"))(t)
 	cache.Put("gone", []byte("x"), 0)
 	cache.Put("mine\xff", []byte{0xfe, 0}, 0)
 	cache.Delete("gone")
@@ -306,9 +265,9 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 
 	type listed struct {
 		Key, Prefix, Value string
-		KeyHex             string `json:"key_hex"`
-		ValueHex           string `json:"value_hex"`
-		Size               int
+		KeyHex             string   `json:"key_hex"`
+		ValueHex           string   `json:"value_hex"`
+		Size               int      `json:"value_bytes"`
 		Expires            *float64 `json:"expires_in_seconds"`
 		Node               uint16
 		Counter            uint64
@@ -317,9 +276,7 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 	d := json.NewDecoder(strings.NewReader(orbitCmd(t, nil, "keys", "-json", "-values", "-prefix", "p", fleet).want(t, exitDone, "").stdout))
 	for d.More() {
 		var l listed
-		if err := d.Decode(&l); err != nil {
-			t.Fatal(err)
-		}
+		must(0, d.Decode(&l))(t)
 		got = append(got, l)
 	}
 	if len(got) != 2 {
@@ -359,17 +316,29 @@ func TestKeysListsWhatHasAValue(t *testing.T) {
 		}
 	}
 	orbitCmd(t, nil, "get", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `(?s)^size +3 B\nexpires +in .*\nnode +65535\ncounter +3\n$`)
-	orbitCmd(t, nil, "get", "-json", "-prefix", "p", fleet, "theirs").want(t, exitDone, `^\{"key":"theirs","prefix":"p","size":3,"expires_in_seconds":3\d+\.\d+,"node":65535,"counter":3,"value":"a\\u001bb"\}\n$`)
-	orbitCmd(t, nil, "get", "-json", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `"counter":3\}\n$`)
+	orbitCmd(t, nil, "get", "-json", "-prefix", "p", fleet, "theirs").want(t, exitDone, `^\{"type":"entry","fleet":"[^"]+","prefix":"p","key":"theirs","value_bytes":3,"value":"a\\u001bb","expires_in_seconds":3\d+\.\d+,"node":65535,"counter":3\}\n$`)
+	orbitCmd(t, nil, "get", "-json", "-meta", "-prefix", "p", fleet, "theirs").want(t, exitDone, `"value_bytes":3,"value":null,"expires_in_seconds"`)
+}
+
+func TestCacheTruncatedWhileLookedAtIsAnError(t *testing.T) {
+	f := joinFleet(t, nil)
+	must(0, must(orbit.OpenCache(f, "p"))(t).Put("k", nil, 0))(t)
+	o := must(orbit.Observe(f.Name()))(t)
+	defer o.Close()
+	ring := must(o.Ring(orbit.KindCache))(t)
+	if prefixes := must(prefixesOf(ring))(t); !slices.Equal(prefixes, []string{"p"}) {
+		t.Errorf("got prefixes %q, want p", prefixes)
+	}
+	must(0, os.Truncate(segmentPath(f.Name(), orbit.KindCache), 0))(t)
+	if prefixes, err := prefixesOf(ring); !errors.Is(err, orbit.ErrDamaged) {
+		t.Errorf("got prefixes %q, %v, want that the ring is damaged", prefixes, err)
+	}
 }
 
 func TestPubPublishesWhatItIsGiven(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
-	bus, err := orbit.Events(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := joinFleet(t, nil)
+	bus := must(orbit.Events(f))(t)
 	sub := bus.SubscribeNow()
 	for _, c := range []struct {
 		stdin string
@@ -409,11 +378,8 @@ func TestPubPublishesWhatItIsGiven(t *testing.T) {
 
 func TestPubSendsEachLineAsSoonAsItIsRead(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
-	bus, err := orbit.Events(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := joinFleet(t, nil)
+	bus := must(orbit.Events(f))(t)
 	sub := bus.SubscribeNow()
 	c := begin(t, "pub", "-lines", f.Name(), "t")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -436,15 +402,13 @@ func TestWritersTakeRingsAsTheyAre(t *testing.T) {
 		orbit.KindEvents:  {Capacity: 16, PayloadLimit: 20},
 		orbit.KindContest: {Capacity: 32, PayloadLimit: 512},
 	}
-	f := joined(t, rings)
+	f := joinFleet(t, rings)
 	for _, open := range []func() error{
 		func() error { _, err := orbit.OpenCache(f, ""); return err },
 		func() error { _, err := orbit.Events(f); return err },
 		func() error { _, err := orbit.OpenContest(f); return err },
 	} {
-		if err := open(); err != nil {
-			t.Fatal(err)
-		}
+		must(0, open())(t)
 	}
 	fleet := f.Name()
 	orbitCmd(t, nil, "put", fleet, "k", "v").want(t, exitDone, "")
@@ -455,10 +419,7 @@ func TestWritersTakeRingsAsTheyAre(t *testing.T) {
 	orbitCmd(t, nil, "run", fleet, "s", "--", "echo", "ran").want(t, exitDone, "^ran\n$")
 	orbitCmd(t, nil, "put", fleet, "key", strings.Repeat("x", 100)).want(t, exitFailed, "key of 3 bytes and value of 100 bytes, limit 40 for both")
 	orbitCmd(t, nil, "pub", fleet, "topic", strings.Repeat("x", 100)).want(t, exitFailed, "topic of 5 and payload of 100 bytes, event of 105 bytes, limit 20")
-	view, err := orbit.Observe(fleet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	view := must(orbit.Observe(fleet))(t)
 	defer view.Close()
 	for kind, want := range rings {
 		if r, err := view.Ring(kind); err != nil || r.Geometry() != want {
@@ -470,7 +431,7 @@ func TestWritersTakeRingsAsTheyAre(t *testing.T) {
 func TestWriterTakesTheRingThatASiblingMakesAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	want := orbit.Geometry{Capacity: 8, PayloadLimit: 64}
-	f := joined(t, map[uint8]orbit.Geometry{orbit.KindCache: want})
+	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: want})
 	// The rehearsal comes between the look at the fleet and the visit.
 	siblingIsFirst := func(*orbit.Fleet) error { _, err := orbit.OpenCache(f, ""); return err }
 	visits := 0
@@ -527,7 +488,7 @@ func TestNoFleetIsAnAnswerAndStaysThatWay(t *testing.T) {
 
 func TestReadersAndDeletesMakeNoRings(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
+	f := joinFleet(t, nil)
 	for _, args := range [][]string{
 		{"keys", f.Name()}, {"who", f.Name()}, {"who", "-json", f.Name()}, {"del", f.Name(), "k"}, {"del", "-all", f.Name()},
 	} {
@@ -541,7 +502,7 @@ func TestReadersAndDeletesMakeNoRings(t *testing.T) {
 
 func TestWritersLeaveSmallNodeIDsToOthers(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
+	f := joinFleet(t, nil)
 	c := begin(t, "run", f.Name(), "s", "--", "cat")
 	fmt.Fprintln(c.in, "ready")
 	c.until("ready")
@@ -569,16 +530,10 @@ func TestRunLetsOneCommandRunAtATime(t *testing.T) {
 	for _, c := range contenders {
 		c.finish(exitDone)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "tokens"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must(os.ReadFile(filepath.Join(dir, "tokens")))(t)
 	var tokens []int
 	for _, s := range strings.Fields(string(text)) {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		n := must(strconv.Atoi(s))(t)
 		tokens = append(tokens, n)
 	}
 	if len(tokens) != 6 || !slices.IsSorted(tokens) || len(slices.Compact(tokens)) != 6 {
@@ -597,7 +552,7 @@ func holding(t *testing.T, fleet, subject string, flags ...string) *running {
 
 func TestRunSaysWhoHasTheSubject(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
+	f := joinFleet(t, nil)
 	c := holding(t, f.Name(), "s", "-owner", "somebody")
 	held := `subject 199 "s" is held by "somebody" of node 65535, process ` + strconv.Itoa(c.Process.Pid)
 	for _, try := range []struct {
@@ -621,7 +576,7 @@ func TestRunSaysWhoHasTheSubject(t *testing.T) {
 
 func TestRunWaitsUntilTheSubjectIsFree(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
+	f := joinFleet(t, nil)
 	c := holding(t, f.Name(), "s")
 	waiter := begin(t, "run", f.Name(), "s", "--", "echo", "ran")
 	quitter := begin(t, "run", "-wait", "1h", f.Name(), "s", "--", "echo", "ran")
@@ -639,20 +594,12 @@ func TestRunWaitsUntilTheSubjectIsFree(t *testing.T) {
 
 func TestRunContendsWithClaimsOfGoTypes(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard, err := orbit.Claim[Scheduler](contest, "label", "the test", math.MaxInt64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := joinFleet(t, nil)
+	contest := must(orbit.OpenContest(f))(t)
+	guard := must(orbit.Claim[Scheduler](contest, "label", "the test", math.MaxInt64))(t)
 	kind := strconv.Itoa(int(Scheduler{}.OrbitKind()))
 	orbitCmd(t, nil, "run", "-nowait", "-kind", kind, f.Name(), "label", "--", "true").want(t, exitNo, `held by "the test"`)
-	if err := guard.Release(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, guard.Release())(t)
 	c := holding(t, f.Name(), "label", "-kind", kind)
 	var held *orbit.HeldError
 	if _, err := orbit.Claim[Scheduler](contest, "label", "", time.Hour); !errors.As(err, &held) || held.Holder.PID != c.Process.Pid || held.Holder.Owner != "cat" {
@@ -662,11 +609,8 @@ func TestRunContendsWithClaimsOfGoTypes(t *testing.T) {
 
 func TestRunRenewsItsClaim(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := joinFleet(t, nil)
+	contest := must(orbit.OpenContest(f))(t)
 	news := contest.Ring().Oldest()
 	c := holding(t, f.Name(), "s", "-ttl", "3s")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -698,9 +642,7 @@ func TestRunExitsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
 	fleet := actFleet(t)
 	plain := filepath.Join(t.TempDir(), "plain")
-	if err := os.WriteFile(plain, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(0, os.WriteFile(plain, nil, 0o600))(t)
 	for _, c := range []struct {
 		command []string
 		code    int
@@ -763,21 +705,12 @@ func TestRunLeavesIgnoredSignalsIgnored(t *testing.T) {
 // newTerminal returns both ends of a new terminal.
 func newTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	master = must(os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0))(t)
 	t.Cleanup(func() { master.Close() })
 	var unlock, number int32
-	for request, arg := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-			t.Fatal(errno)
-		}
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(0, ioctl(master, syscall.TIOCSPTLCK, unsafe.Pointer(&unlock)))(t)
+	must(0, ioctl(master, syscall.TIOCGPTN, unsafe.Pointer(&number)))(t)
+	slave = must(os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0))(t)
 	t.Cleanup(func() { slave.Close() })
 	return master, slave
 }
@@ -814,19 +747,10 @@ func TestCommandKnowsItsClaimAndHoldsNothingOfTheFleet(t *testing.T) {
 
 // nobodyHolds tells whether all subjects of a fleet are free.
 func nobodyHolds(t *testing.T, fleet string) bool {
-	f, err := orbit.Observe(fleet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must(orbit.Observe(fleet))(t)
 	defer f.Close()
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	holders, err := contest.Holders()
-	if err != nil {
-		t.Fatal(err)
-	}
+	contest := must(orbit.OpenContest(f))(t)
+	holders := must(contest.Holders())(t)
 	return len(holders) == 0
 }
 
@@ -889,9 +813,7 @@ func TestRunEndsTheCommandIfTheContestIsDamaged(t *testing.T) {
 	t.Parallel()
 	fleet := actFleet(t)
 	c := holding(t, fleet, "s", "-create", "-ttl", "6s")
-	if err := os.Truncate(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindContest, os.Geteuid()), 0); err != nil {
-		t.Fatal(err)
-	}
+	must(0, os.Truncate(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", fleet, orbit.KindContest, os.Geteuid()), 0))(t)
 	c.finish(exitLost)
 	if got := c.stderr.String(); !strings.Contains(got, "truncated while in use") {
 		t.Errorf("got %q on standard error", got)
@@ -913,27 +835,22 @@ func TestKilledRunTakesItsCommandAlongAndFreesTheSubject(t *testing.T) {
 
 func TestWhoListsHolders(t *testing.T) {
 	t.Parallel()
-	f := joined(t, nil)
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := joinFleet(t, nil)
+	contest := must(orbit.OpenContest(f))(t)
 	orbitCmd(t, nil, "who", f.Name()).want(t, exitDone, "^$")
-	if _, err := orbit.Claim[Scheduler](contest, "l\xff", "the test", math.MaxInt64); err != nil {
-		t.Fatal(err)
-	}
+	must(orbit.Claim[Scheduler](contest, "l\xff", "the test", math.MaxInt64))(t)
 	c := holding(t, f.Name(), "s", "-owner", "me", "-ttl", "1h")
 	table := orbitCmd(t, nil, "who", f.Name()).want(t, exitDone, "").stdout
 	list := orbitCmd(t, nil, "who", "-json", f.Name()).want(t, exitDone, "").stdout
 	for text, patterns := range map[string][]string{
 		table: {
-			`^KIND +SUBJECT +OWNER +NODE +PID +TOKEN +SINCE +LEFT\n`,
-			fmt.Sprintf(`(?m)^8 +0x6cff +the test +%d +%d +1 +\d{4}-.* until released$`, f.Node(), os.Getpid()),
-			fmt.Sprintf(`(?m)^199 +s +me +65535 +%d +2 +\d{4}-.* (59m\d+s|1h0m0s)$`, c.Process.Pid),
+			`^SUBJECT +OWNER +NODE +PID +TOKEN +HELD FOR +LEFT\n`,
+			fmt.Sprintf(`(?m)^8 "l\\xff" +the test +%d +%d +1 +\S+ +until released$`, f.Node(), os.Getpid()),
+			fmt.Sprintf(`(?m)^199 "s" +me +65535 +%d +2 +\S+ +(59m\d+s|1h0m0s)$`, c.Process.Pid),
 		},
 		list: {
-			fmt.Sprintf(`(?m)^\{"kind":8,"label":"0x6cff","owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
-			fmt.Sprintf(`(?m)^\{"kind":199,"label":"s","owner":"me","node":65535,"pid":%d,"token":2,"since":"[^"]+","left_seconds":3\d+(\.\d+)?\}$`, c.Process.Pid),
+			fmt.Sprintf(`(?m)^\{"type":"holder","fleet":"[^"]+","kind":8,"label":null,"label_hex":"6cff","owner":"the test","node":%d,"pid":%d,"token":1,"since":"[^"]+","left_seconds":null\}$`, f.Node(), os.Getpid()),
+			fmt.Sprintf(`(?m)^\{"type":"holder","fleet":"[^"]+","kind":199,"label":"s","owner":"me","node":65535,"pid":%d,"token":2,"since":"[^"]+","left_seconds":3\d+(\.\d+)?\}$`, c.Process.Pid),
 		},
 	} {
 		for _, want := range patterns {
@@ -950,21 +867,21 @@ func TestWrongUsageOfActionsSaysWhatIsWrong(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"get", "web"}, "want FLEET and KEY"},
-		{[]string{"put", "web", "k"}, "want FLEET, KEY and VALUE"},
-		{[]string{"put", "web", "k", "v", "-ttl", "-1s"}, "-ttl -1s: want 0 or more"},
-		{[]string{"del", "web"}, "-all deletes every key"},
+		{[]string{"get", "web"}, "want FLEET KEY, found"},
+		{[]string{"put", "web", "k"}, "want FLEET KEY VALUE|-, found"},
+		{[]string{"put", "web", "k", "v", "-ttl", "-1s"}, "for flag -ttl: want at least 0s"},
+		{[]string{"del", "web"}, "or -all and FLEET"},
 		{[]string{"del", "-all", "web", "k"}, "or -all and FLEET"},
 		{[]string{"keys"}, "want FLEET"},
-		{[]string{"pub", "web"}, "want FLEET, TOPIC"},
+		{[]string{"pub", "web"}, "want FLEET TOPIC"},
 		{[]string{"pub", "-lines", "web", "t", "payload"}, "-lines reads standard input"},
 		{[]string{"who"}, "want FLEET"},
-		{[]string{"run", "web", "s"}, "want FLEET, SUBJECT and COMMAND"},
-		{[]string{"run", "-kind", "200", "web", "s", "true"}, `-kind "200": want 1 to 199`},
+		{[]string{"run", "web", "s"}, "want FLEET SUBJECT -- COMMAND"},
+		{[]string{"run", "-kind", "200", "web", "s", "true"}, `"200" for flag -kind: want 1 to 199`},
 		{[]string{"run", "-kind", "contest", "web", "s", "true"}, "want 1 to 199"},
-		{[]string{"run", "-ttl", "1ms", "web", "s", "true"}, "-ttl 1ms: want at least 100ms"},
-		{[]string{"run", "-wait", "-1s", "web", "s", "true"}, "want 0 or more"},
-		{[]string{"run", "-kill-after", "-1s", "web", "s", "true"}, "-kill-after -1s: want 0 or more"},
+		{[]string{"run", "-ttl", "1ms", "web", "s", "true"}, "for flag -ttl: want at least 100ms"},
+		{[]string{"run", "-wait", "-1s", "web", "s", "true"}, "want at least 0s"},
+		{[]string{"run", "-kill-after", "-1s", "web", "s", "true"}, "for flag -kill-after: want at least 0s"},
 		{[]string{"run", "-busy-exit", "256", "web", "s", "true"}, "-busy-exit 256: want 0 to 255"},
 	} {
 		orbitCmd(t, nil, c.args...).want(t, exitUsage, regexp.QuoteMeta(c.want))

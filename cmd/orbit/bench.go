@@ -6,10 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	"orbit"
@@ -22,7 +20,6 @@ var benchFlags struct {
 
 var benchCommand = &command{
 	name:  "bench",
-	args:  "[-for duration] [-json]",
 	short: "measure the main operations on this machine",
 	long: `Measures what the main operations cost here, in a shared fleet of its own that
 has the default geometries: in nanoseconds, as a ratio to one uncontended atomic
@@ -40,28 +37,25 @@ one in two and for 99 of 100.
 The figures of several processes mean little on a machine that is busy with
 other things. It leaves nothing in shared memory: also after Ctrl-C, and even if
 this process is killed.
+
+  orbit bench
+  orbit bench -for 1m -json >bench.json
 `,
 	flags: func(f *flag.FlagSet) {
-		f.DurationVar(&benchFlags.length, "for", 10*time.Second, "how long to measure, at least 200ms; shorter is less exact")
-		f.BoolVar(&benchFlags.json, "json", false, "print one object when all is measured")
+		spanFlag(f, &benchFlags.length, "for", 10*time.Second, 200*time.Millisecond, "the `duration` of all measuring, at least 200ms; shorter is less exact")
+		f.BoolVar(&benchFlags.json, "json", false, "print one JSON object when all is measured")
 	},
 	run: runBench,
 }
 
-func runBench(args []string) error {
-	switch {
-	case len(args) > 0:
-		return usagef("it takes no arguments, found %q", args[0])
-	case benchFlags.length < 200*time.Millisecond:
-		return usagef("-for %v: want at least 200ms", benchFlags.length)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+func runBench([]string) error {
+	ctx, stop := untilSignal()
 	defer stop()
 	b := &bench{
 		name:   benchPrefix(os.Getpid()) + strconv.FormatInt(time.Now().UnixNano()%1e9, 36),
 		length: benchFlags.length,
 		report: benchReport{
-			Go: runtime.Version(), System: runtime.GOOS, Processor: runtime.GOARCH, Processors: runtime.NumCPU(),
+			Type: "bench", Go: runtime.Version(), System: runtime.GOOS, Processor: runtime.GOARCH, Processors: runtime.NumCPU(),
 			Seconds: benchFlags.length.Seconds(),
 		},
 	}
@@ -93,6 +87,7 @@ type bench struct {
 
 // A benchReport is what was measured, as tools want it.
 type benchReport struct {
+	Type       string     `json:"type"`
 	Go         string     `json:"go"`
 	System     string     `json:"system"`
 	Processor  string     `json:"processor"`
@@ -106,9 +101,9 @@ type benchRow struct {
 	Name   string   `json:"name"`
 	Nanos  float64  `json:"ns"`
 	Ratio  float64  `json:"ratio"` // to the atomic add, which comes first
-	Allocs *float64 `json:"allocs,omitempty"`
-	Rounds int      `json:"rounds,omitempty"` // the best of which it is
-	Wakes  int      `json:"wakes,omitempty"`  // that were measured
+	Allocs *float64 `json:"allocs"`
+	Rounds *int     `json:"rounds"` // the best of which it is
+	Wakes  *int     `json:"wakes"`  // that were measured
 }
 
 const (

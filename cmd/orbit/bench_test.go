@@ -112,7 +112,7 @@ func TestKilledBenchLeavesNothing(t *testing.T) {
 
 func TestBenchSaysWhatItCannotDo(t *testing.T) {
 	for args, want := range map[string]string{
-		"bench more":       `no arguments, found "more"`,
+		"bench more":       `want no arguments, found ["more"]`,
 		"bench -for 100ms": "want at least 200ms",
 	} {
 		p := start(t, strings.Fields(args)...)

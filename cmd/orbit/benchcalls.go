@@ -68,8 +68,8 @@ func measureCall(call func() error, d time.Duration) (row benchRow, err error) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	best := time.Duration(math.MaxInt64)
-	for ; row.Rounds < benchRounds || time.Since(start) < d; row.Rounds++ {
+	best, rounds := time.Duration(math.MaxInt64), 0
+	for ; rounds < benchRounds || time.Since(start) < d; rounds++ {
 		took, err := repeat(n, call)
 		if err != nil {
 			return row, err
@@ -77,10 +77,9 @@ func measureCall(call func() error, d time.Duration) (row benchRow, err error) {
 		best = min(best, took)
 	}
 	runtime.ReadMemStats(&after)
-	allocs := float64(after.Mallocs-before.Mallocs) / float64(n*row.Rounds)
+	allocs := float64(after.Mallocs-before.Mallocs) / float64(n*rounds)
 	allocs = math.Round(100*allocs) / 100
-	row.Nanos, row.Allocs = float64(best)/float64(n), &allocs
-	return row, nil
+	return benchRow{Nanos: float64(best) / float64(n), Allocs: &allocs, Rounds: &rounds}, nil
 }
 
 // callsPerRound finds how many calls a round takes.

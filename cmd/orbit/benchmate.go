@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -26,10 +25,8 @@ import (
 var benchMateFlags struct{ fleet string }
 
 var benchMateCommand = &command{
-	name:   "bench-mate",
-	args:   "-fleet name",
-	long:   "One of the processes that \"orbit bench\" starts. It leaves when it is told to. When\nits standard input ends before, it clears the fleet away.\n",
-	hidden: true,
+	name: "bench-mate",
+	long: "One of the processes that \"orbit bench\" starts. It leaves when it is told to.\nWhen its standard input ends before, it clears the fleet away.\n",
 	flags: func(f *flag.FlagSet) {
 		f.StringVar(&benchMateFlags.fleet, "fleet", "", "`name` of the fleet")
 	},
@@ -169,24 +166,11 @@ type mate struct {
 
 // startMate starts this program again as a mate and waits until it is ready.
 func startMate(ctx context.Context, fleet string) (*mate, error) {
-	self, err := os.Executable()
-	if err != nil {
+	m := &mate{answers: make(chan string, 1)}
+	var err error
+	if m.process, err = startSelf(m.listen, benchMateCommand.name, "-fleet", fleet); err != nil {
 		return nil, err
 	}
-	m := &mate{process: &process{exited: make(chan struct{})}, answers: make(chan string, 1)}
-	m.cmd = exec.Command(self, benchMateCommand.name, "-fleet", fleet)
-	m.cmd.Stderr = &m.stderr
-	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := m.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := m.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot start a process: %w", err)
-	}
-	go m.listen(out)
 	_, err = m.answer(ctx)
 	return m, err
 }
@@ -196,8 +180,6 @@ func (m *mate) listen(out io.Reader) {
 		m.answers <- lines.Text()
 	}
 	close(m.answers)
-	m.err = m.cmd.Wait()
-	close(m.exited)
 }
 
 func (m *mate) tell(order string) error {
@@ -287,7 +269,7 @@ func (b *bench) measureWake(ctx context.Context, d time.Duration) error {
 	if _, err := fmt.Sscan(answer, &median, &slow, &wakes); err != nil || wakes == 0 {
 		return fmt.Errorf("process %d said %q about its wakes: %v", m.pid(), answer, err)
 	}
-	b.add(benchRow{Name: "wake of another process, p50", Nanos: median, Wakes: wakes})
-	b.add(benchRow{Name: "wake of another process, p99", Nanos: slow, Wakes: wakes})
+	b.add(benchRow{Name: "wake of another process, p50", Nanos: median, Wakes: &wakes})
+	b.add(benchRow{Name: "wake of another process, p99", Nanos: slow, Wakes: &wakes})
 	return nil
 }

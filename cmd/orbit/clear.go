@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -12,14 +11,14 @@ import (
 )
 
 var clearFlags struct {
-	kind string
+	kind uint8 // 0 for the whole fleet
 	dry  bool
 }
 
 var clearCommand = &command{
-	name:  "clear",
-	args:  "[-kind kind] [-dry-run] FLEET",
-	short: "remove a fleet that nobody is in, or empty one of its rings",
+	name:     "clear",
+	operands: "FLEET",
+	short:    "remove a fleet that nobody is in, or empty one of its rings",
 	long: `Removes the segments of FLEET from shared memory. While a member lives it
 refuses, and says who: clearing under a live fleet would split it in two. What
 is no plain file of this user alone stays where it is, with the reason.
@@ -33,25 +32,18 @@ A process that joins in the same moment may lose its first frames of that ring.
 
 With -dry-run it only says what would go, and ends as it would without: with
 exit code 1 if it would refuse, or something would stay.
+
+  orbit clear -dry-run web
+  orbit clear -kind cache web
 `,
 	flags: func(f *flag.FlagSet) {
-		f.StringVar(&clearFlags.kind, "kind", "", "empty only the ring of this `kind`: a number, cache, events, heartbeat or contest")
+		kindFlag(f, &clearFlags.kind, "empty only the ring of this `kind`")
 		f.BoolVar(&clearFlags.dry, "dry-run", false, "say what would go, and change nothing")
 	},
 	run: runClear,
 }
 
 func runClear(args []string) error {
-	if len(args) != 1 {
-		return usagef("want FLEET, found %q", args)
-	}
-	var kind uint8
-	if clearFlags.kind != "" {
-		var err error
-		if kind, err = parseKind(clearFlags.kind); err != nil {
-			return err
-		}
-	}
 	v, err := lookAt(args[0])
 	if err != nil {
 		return err
@@ -61,10 +53,8 @@ func runClear(args []string) error {
 		return err
 	}
 	switch {
-	case kind != 0 && v.fleet == nil:
-		return v.err
-	case kind != 0:
-		return clearRing(v, kind)
+	case clearFlags.kind != 0:
+		return clearRing(v, clearFlags.kind)
 	case clearFlags.dry:
 		return sayWhatGoes(v)
 	}
@@ -108,21 +98,19 @@ func sayWhatGoes(v *view) error {
 		fmt.Printf("would remove fleet %q\n", v.name)
 	}
 	var failed error
-	t := newTable()
+	table := newSheet()
 	for _, s := range list {
-		use := what(s.kind)
+		use, stays := useOf(s.kind), ""
 		if s.kind == 0 {
 			use = "roster"
 		}
-		fmt.Fprintf(t, "  %d\t%s\t%s\t%s", s.kind, use, bytesText(s.size), segmentPath(v.name, s.kind))
 		if s.stays != "" {
-			fmt.Fprintf(t, "\tstays: %s", s.stays)
+			stays = "  stays: " + s.stays
 			failed = exitError(exitFailed)
 		}
-		fmt.Fprintln(t)
+		table.line("  %d\t%s\t%s\t%s%s", s.kind, use, bytesText(s.size), segmentPath(v.name, s.kind), stays)
 	}
-	t.Flush()
-	return failed
+	return errors.Join(table.close(), failed)
 }
 
 // clearRing empties a ring of a fleet that was seen without members.
@@ -131,19 +119,16 @@ func clearRing(v *view, kind uint8) error {
 	if err != nil {
 		return err
 	}
-	if r.ring == nil {
-		return r.err
-	}
 	stats, err := r.ring.Stats()
 	if err != nil {
 		return err
 	}
-	about := fmt.Sprintf("ring %d of fleet %q (%s): %s", kind, v.name, what(kind), counted(stats.Frames, "frame"))
+	about := fmt.Sprintf("ring %d of fleet %q (%s): %s", kind, v.name, useOf(kind), counted(stats.Frames, "frame"))
 	if clearFlags.dry {
 		fmt.Println("would empty " + about)
 		return nil
 	}
-	if err := emptyRing(v.name, kind, r.ring.Geometry()); err != nil {
+	if err := emptyRing(v.name, kind); err != nil {
 		return err
 	}
 	fmt.Println("emptied " + about)
@@ -152,61 +137,45 @@ func clearRing(v *view, kind uint8) error {
 
 // emptyRing joins a fleet that has a ring of this kind, and makes what is in it
 // unreadable if nobody else is a member.
-func emptyRing(fleet string, kind uint8, g orbit.Geometry) error {
-	// Siblings that choose their node ids choose small ones.
-	f, err := orbit.Join(fleet, orbit.Options{Size: 1, Node: math.MaxUint16, Rings: map[uint8]orbit.Geometry{kind: g}})
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	members, err := f.Members()
-	if err != nil {
-		return err
-	}
-	others := slices.DeleteFunc(members, func(m orbit.Member) bool { return m.Node == f.Node() })
-	if err := inUse(fleet, others); err != nil {
-		return err
-	}
-	// Opening a ring that was removed meanwhile would make it anew.
-	if kinds, err := f.Kinds(); err == nil && !slices.Contains(kinds, kind) {
+func emptyRing(fleet string, kind uint8) error {
+	makesNone := func(*orbit.Fleet) error {
 		return fmt.Errorf("ring %d of fleet %q: %w", kind, fleet, orbit.ErrNotExist)
-	} else if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
 	}
-	ring, err := ringOf(f, kind)
-	if err != nil {
-		return err
-	}
-	return ring.Reset()
+	return visit{fleet, kind, false, makesNone}.do(func(f *orbit.Fleet) error {
+		members, err := f.Members()
+		if err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(members, func(m orbit.Member) bool { return m.Node == f.Node() })
+		if err := inUse(fleet, others); err != nil {
+			return err
+		}
+		ring, err := openAsUsed(f, kind)
+		if err != nil {
+			return err
+		}
+		return ring.Reset()
+	})
 }
 
-// ringOf opens a ring as its users do.
-func ringOf(f *orbit.Fleet, kind uint8) (*orbit.Ring, error) {
+// openAsUsed opens a ring as those do who use it.
+func openAsUsed(f *orbit.Fleet, kind uint8) (*orbit.Ring, error) {
 	switch kind {
 	case orbit.KindCache:
-		c, err := orbit.OpenCache(f, "")
-		if err != nil {
-			return nil, err
-		}
-		return c.Ring(), nil
+		return ringUnder(orbit.OpenCache(f, ""))
 	case orbit.KindEvents:
-		b, err := orbit.Events(f)
-		if err != nil {
-			return nil, err
-		}
-		return b.Ring(), nil
+		return ringUnder(orbit.Events(f))
 	case orbit.KindHeartbeat:
-		h, err := orbit.Heartbeats(f)
-		if err != nil {
-			return nil, err
-		}
-		return h.Ring(), nil
+		return ringUnder(orbit.Heartbeats(f))
 	case orbit.KindContest:
-		c, err := orbit.OpenContest(f)
-		if err != nil {
-			return nil, err
-		}
-		return c.Ring(), nil
+		return ringUnder(orbit.OpenContest(f))
 	}
 	return f.Ring(kind)
+}
+
+func ringUnder[S interface{ Ring() *orbit.Ring }](substrate S, err error) (*orbit.Ring, error) {
+	if err != nil {
+		return nil, err
+	}
+	return substrate.Ring(), nil
 }

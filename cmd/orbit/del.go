@@ -13,15 +13,12 @@ var delFlags struct {
 }
 
 var delCommand = &command{
-	name:  "del",
-	args:  "[-prefix prefix] FLEET KEY... | -all [-prefix prefix] FLEET",
-	short: "delete keys from the cache, or all of a prefix",
+	name:     "del",
+	operands: "FLEET [KEY...]",
+	short:    "delete keys from the cache, or all of a prefix",
 	long: `Makes every KEY have nothing in the cache of FLEET, whether or not it had a
 value. With -all that is done for every key of the prefix at once, in one write
 that no reader sees half of; keys of other prefixes stay.
-
-It joins the fleet as a member for the moment. A fleet that does not exist is an
-error with exit code 4.
 
   orbit del web motd motd.gz
   orbit del -all -prefix sessions web
@@ -34,11 +31,8 @@ error with exit code 4.
 }
 
 func runDel(args []string) error {
-	switch {
-	case len(args) == 0, delFlags.all && len(args) > 1:
+	if delFlags.all != (len(args) == 1) {
 		return usagef("want FLEET and keys, or -all and FLEET, found %q", args)
-	case !delFlags.all && len(args) == 1:
-		return usagef("no key; -all deletes every key of the prefix")
 	}
 	del := func(f *orbit.Fleet) error { return del(f, args[1:]) }
 	err := visit{args[0], orbit.KindCache, false, func(*orbit.Fleet) error { return errNoCache }}.do(del)

@@ -15,9 +15,9 @@ import (
 var doctorFlags struct{ json bool }
 
 var doctorCommand = &command{
-	name:  "doctor",
-	args:  "[-json] [FLEET]",
-	short: "check what shared fleets need of this host, and the fleets on it",
+	name:     "doctor",
+	operands: "[FLEET]",
+	short:    "check what shared fleets need of this host, and the fleets on it",
 	long: `Checks what Orbit needs of this host: shared memory with room in it, what the
 kernel offers, tried for real in files without a name, limits, namespaces, and
 whether somebody clears shared memory away at logout. Then it makes a fleet of
@@ -31,12 +31,13 @@ Each finding is one line, with what to do about it below:
   warning  will be in the way some day
   problem  is in the way now
 
-It exits with 0 if there is no problem, and with 1 otherwise. With -json each
-finding is one object a line, with status, check, fleet, found and remedy; fleet
-and remedy are null if there is none.
+It exits with 0 if there is no problem, and with 1 otherwise.
+
+  orbit doctor
+  orbit doctor -json web | jq 'select(.status == "problem")'
 `,
 	flags: func(f *flag.FlagSet) {
-		f.BoolVar(&doctorFlags.json, "json", false, "print JSON, one object a line")
+		jsonFlag(f, &doctorFlags.json)
 	},
 	run: runDoctor,
 }
@@ -53,6 +54,7 @@ const (
 
 // A finding is what one check found, and what to do about it.
 type finding struct {
+	Type   string  `json:"type"` // "finding"
 	Status status  `json:"status"`
 	Check  string  `json:"check"`
 	Fleet  *string `json:"fleet"` // null if it is about the host
@@ -62,7 +64,7 @@ type finding struct {
 
 // found makes a finding about the host, with a remedy if there is one.
 func found(s status, check, remedy, format string, args ...any) finding {
-	f := finding{Status: s, Check: check, Found: fmt.Sprintf(format, args...)}
+	f := finding{Type: "finding", Status: s, Check: check, Found: fmt.Sprintf(format, args...)}
 	if remedy != "" {
 		f.Remedy = &remedy
 	}
@@ -76,9 +78,6 @@ func (f finding) about(fleet string) finding {
 }
 
 func runDoctor(args []string) error {
-	if len(args) > 1 {
-		return usagef("it takes at most one fleet, found %q", args[1])
-	}
 	if len(args) == 1 {
 		v, err := lookAt(args[0])
 		if err != nil {

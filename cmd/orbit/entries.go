@@ -2,12 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"orbit"
 )
@@ -31,6 +27,10 @@ func prefixesOf(ring *orbit.Ring) ([]string, error) {
 		if w, err := orbit.DecodeCache(f); err == nil && !found[string(w.Prefix)] {
 			found[string(w.Prefix)] = true
 		}
+	}
+	// A ring that was damaged meanwhile looks empty until it is asked.
+	if _, err := ring.Newest(buf[:0]); err != nil && !errors.Is(err, orbit.ErrNoFrame) {
+		return nil, err
 	}
 	return slices.Sorted(maps.Keys(found)), nil
 }
@@ -63,38 +63,19 @@ func countKeys(f *orbit.Fleet, ring *orbit.Ring) (list []prefixCount, err error)
 	return list, nil
 }
 
-// An entry is a key that has a value, with what is known about it. Bytes that
-// are not UTF-8 are in the fields for hex.
+// An entry is a key that has a value, with what is known about it.
 type entry struct {
-	Key      *string  `json:"key,omitempty"`
-	KeyHex   *string  `json:"key_hex,omitempty"`
-	Prefix   string   `json:"prefix"`
-	Size     int      `json:"size"`
-	Expires  *float64 `json:"expires_in_seconds"` // null: never
-	Node     *uint16  `json:"node"`               // that wrote it; null if it was overwritten meanwhile
-	Counter  uint64   `json:"counter"`            // of its frame
-	Value    *string  `json:"value,omitempty"`
-	ValueHex *string  `json:"value_hex,omitempty"`
-
-	prefix     string
-	key, value []byte
+	prefix, key string
+	value       []byte
+	expiry      orbit.Stamp
+	counter     uint64 // of the frame that wrote it
+	node        uint16 // that wrote it, 0 if the frame was overwritten meanwhile
 }
 
 func newEntry(cache *orbit.Cache, key string, value []byte, meta orbit.CacheMeta) entry {
-	e := entry{
-		Prefix:  validText(cache.Prefix()),
-		Size:    len(value),
-		Counter: meta.Epoch,
-		prefix:  cache.Prefix(),
-		key:     []byte(key),
-		value:   value,
-	}
-	if meta.Expiry != 0 {
-		left := -meta.Expiry.Age().Seconds()
-		e.Expires = &left
-	}
+	e := entry{prefix: cache.Prefix(), key: key, value: value, expiry: meta.Expiry, counter: meta.Epoch}
 	if frame, err := cache.Ring().ReadAt(meta.Epoch, nil); err == nil {
-		e.Node = known(frame.ID.Node(), true)
+		e.node = frame.ID.Node()
 	}
 	return e
 }
@@ -114,60 +95,17 @@ func entriesOf(cache *orbit.Cache) (entries []entry, err error) {
 	return entries, err
 }
 
-// expiry says when the value expires.
-func (e *entry) expiry() string {
-	if e.Expires == nil {
-		return "never"
-	}
-	return "in " + spanText(time.Duration(*e.Expires*float64(time.Second)))
-}
-
-// node says who wrote the value.
-func (e *entry) node() string {
-	if e.Node == nil {
+// writer shows the node that wrote the value.
+func (e *entry) writer() any {
+	if e.node == 0 {
 		return "-"
 	}
-	return fmt.Sprint(*e.Node)
+	return e.node
 }
 
-func (e *entry) print() error {
-	t := newTable()
-	fmt.Fprintf(t, "size\t%s\n", bytesText(int64(e.Size)))
-	fmt.Fprintf(t, "expires\t%s\n", e.expiry())
-	fmt.Fprintf(t, "node\t%s\n", e.node())
-	fmt.Fprintf(t, "counter\t%d\n", e.Counter)
-	return t.Flush()
-}
-
-// json returns the entry as JSON has it.
-func (e entry) json(withValue bool) entry {
-	e.Key, e.KeyHex = textOrHex(e.key)
-	if withValue {
-		e.Value, e.ValueHex = textOrHex(e.value)
-	}
-	return e
-}
-
-// writeText shows a write to the cache.
-func writeText(w *orbit.CacheWrite, value string) string {
-	parts := []string{fmt.Sprintf("%-6v", w.Op), "prefix " + strconv.Quote(string(w.Prefix))}
-	if w.Op != orbit.CacheReset {
-		parts = append(parts, "key "+strconv.Quote(string(w.Key)))
-	}
-	if w.Op == orbit.CachePut || w.Op == orbit.CacheAdd {
-		parts = append(parts, writeEnd(w.Expiry), value)
-	}
-	return strings.Join(parts, "  ")
-}
-
-// writeEnd says when a written value expires.
-func writeEnd(expiry orbit.Stamp) string {
-	switch age := expiry.Age(); {
-	case expiry == 0:
-		return "never expires"
-	case age >= 0:
-		return "expired " + spanText(age) + " ago"
-	default:
-		return "expires in " + spanText(-age)
+func (e *entry) object(fleet string, withValue bool) entryJSON {
+	return entryJSON{
+		objectJSON{"entry", fleet}, prefixOf(e.prefix), keyOf(e.key), valueOf(e.value, e.expiry, withValue),
+		known(e.node, e.node != 0), e.counter,
 	}
 }

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"math"
+	"slices"
+	"time"
 
 	"orbit"
 )
@@ -16,32 +20,25 @@ type feed struct {
 	told  orbit.Gap             // how much of that was told
 }
 
-// A feedItem is one thing that came through a ring: a frame, or what was passed
-// in place of frames, or the trouble with a frame.
-type feedItem struct {
-	id      orbit.NetID64
-	at      orbit.Stamp // when it was published, 0 if its frame does not say
-	kind    uint8       // of the frame
-	version uint64      // of the frame
-	topic   string      // of an event
-	payload []byte
-	claim   *orbit.ClaimEvent // in the ring of claims
-	write   *orbit.CacheWrite // in the ring of the cache; its bytes are the payload's
-
-	passed  orbit.Gap
-	trouble error
-}
-
 // openFeed opens the feed of a ring, from the oldest frame held on.
 func openFeed(f *orbit.Fleet, kind uint8, filters ...orbit.Filter) (*feed, error) {
+	ring, err := f.Ring(kind)
+	if err != nil {
+		return nil, err
+	}
+	return openFeedAt(f, kind, ring.Oldest().Position(), filters...)
+}
+
+// openFeedAt opens the feed of a ring from a counter on.
+func openFeedAt(f *orbit.Fleet, kind uint8, from uint64, filters ...orbit.Filter) (*feed, error) {
 	if kind == orbit.KindEvents {
-		return openEvents(f, filters)
+		return openEvents(f, from, filters)
 	}
 	ring, err := f.Ring(kind)
 	if err != nil {
 		return nil, err
 	}
-	cursor := ring.Oldest()
+	cursor := ring.At(from)
 	return &feed{
 		ring:  ring,
 		step:  func(item *feedItem) error { return readFrame(cursor, kind, item) },
@@ -50,12 +47,15 @@ func openFeed(f *orbit.Fleet, kind uint8, filters ...orbit.Filter) (*feed, error
 	}, nil
 }
 
-func openEvents(f *orbit.Fleet, filters []orbit.Filter) (*feed, error) {
+func openEvents(f *orbit.Fleet, from uint64, filters []orbit.Filter) (*feed, error) {
 	bus, err := orbit.Events(f)
 	if err != nil {
 		return nil, err
 	}
-	events := bus.SubscribeOldest(filters...)
+	events, err := bus.SubscribeAt(orbit.Position{Fleet: f.Incarnation(), Counter: from}, filters...)
+	if err != nil {
+		return nil, err
+	}
 	var ev orbit.Event
 	return &feed{
 		ring: bus.Ring(),
@@ -63,7 +63,7 @@ func openEvents(f *orbit.Fleet, filters []orbit.Filter) (*feed, error) {
 			if err := events.Poll(&ev); err != nil {
 				return err
 			}
-			*item = feedItem{id: ev.ID, at: ev.Stamp, topic: string(ev.Topic), payload: append(item.payload[:0], ev.Payload...)}
+			*item = feedItem{id: ev.ID, decoded: true, at: ev.Stamp, topic: string(ev.Topic), payload: append(item.payload[:0], ev.Payload...)}
 			return nil
 		},
 		at:    func() uint64 { return events.Position().Counter },
@@ -79,15 +79,15 @@ func readFrame(c *orbit.Cursor, kind uint8, item *feedItem) error {
 	*item = feedItem{id: f.ID, kind: f.Kind, version: f.Version, payload: f.Payload}
 	switch kind {
 	case orbit.KindHeartbeat:
-		item.at = orbit.Stamp(f.Version)
+		item.at, item.decoded = orbit.Stamp(f.Version), true
 	case orbit.KindCache:
 		if write, err := orbit.DecodeCache(f); err == nil {
-			item.write = &write
+			item.write, item.decoded = &write, true
 		}
 	case orbit.KindContest:
 		// What is no claim is shown as the bytes it is.
 		if claim, err := orbit.DecodeClaim(f); err == nil {
-			item.claim = &claim
+			item.claim, item.decoded = &claim, true
 		}
 	}
 	return nil
@@ -120,5 +120,62 @@ func (f *feed) next(item *feedItem) (bool, error) {
 	return false, err
 }
 
-// isFrame tells an item with a frame from one without.
-func (i *feedItem) isFrame() bool { return !i.id.IsZero() }
+// newest reads what is published by now and returns the newest n frames of it,
+// with what lies between. It passes all to print instead if it is to keep
+// everything.
+func (f *feed) newest(ctx context.Context, n int, print func(*feedItem)) (kept []feedItem, err error) {
+	head, frames := f.ring.Head(), 0
+	for int64(head-f.at()) > 0 && ctx.Err() == nil {
+		var item feedItem
+		more, err := f.next(&item)
+		switch {
+		case err != nil:
+			return kept, err
+		case !more && int64(head-f.at()) > 0:
+			if err := f.wait(ctx, time.Second); err != nil { // for an unfinished frame
+				return kept, err
+			}
+			continue
+		case !more:
+			continue
+		case n == math.MaxInt:
+			print(&item)
+			continue
+		}
+		kept = append(kept, item)
+		if item.isFrame() {
+			frames++
+		}
+		if frames > n {
+			kept, frames = afterFirst(kept), frames-1
+		}
+	}
+	if n == 0 {
+		kept = nil
+	}
+	return kept, nil
+}
+
+// afterFirst leaves out the first frame, what lies around it up to the next,
+// and what that one says was passed.
+func afterFirst(items []feedItem) []feedItem {
+	isFrame := func(i feedItem) bool { return i.isFrame() }
+	items = items[slices.IndexFunc(items, isFrame)+1:]
+	if next := slices.IndexFunc(items, isFrame); next >= 0 {
+		items = items[next:]
+		items[0].passed = orbit.Gap{}
+		return items
+	}
+	return nil
+}
+
+// wait returns when there may be something to read, or the time is over. Its
+// error says that nothing will come any more.
+func (f *feed) wait(ctx context.Context, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	if err := f.ring.At(f.at()).Wait(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}

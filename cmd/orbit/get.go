@@ -1,12 +1,10 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"unicode/utf8"
 
 	"orbit"
 )
@@ -17,24 +15,21 @@ var getFlags struct {
 }
 
 var getCommand = &command{
-	name:  "get",
-	args:  "[-prefix prefix] [-meta] [-json] FLEET KEY",
-	short: "print the value a key has in the cache",
+	name:     "get",
+	operands: "FLEET KEY",
+	short:    "print the value a key has in the cache",
 	long: `Prints the value that KEY has in the cache of FLEET, byte for byte as it was
-put. Only on a terminal a newline is added. It observes: it joins nothing and
-changes nothing.
+put. Only on a terminal a newline is added.
 
-If the key has no value the exit code is 4 and standard error says as much as
-can be known of why: it expired, who deleted it or reset its prefix, or the ring
-does not hold it any more. The ring forgets, so that is said only as long
-as it holds what was written last about the key.
+If the key has no value the exit code is 4 and standard error says why, as far
+as the ring still holds that: it expired, which node deleted it or reset its
+prefix, or newer writes pushed it out.
 
-A cache has a key space for each prefix. A program that opens its cache with a
-prefix needs that one here.
+Every prefix is a key space of its own. A program that opens its cache with a
+prefix needs that one here; "orbit keys" lists all.
 
   orbit get web motd
   orbit get -prefix sessions web 4711 | jq .user
-  orbit get web lock >/dev/null || echo free
 `,
 	flags: func(f *flag.FlagSet) {
 		prefixFlag(f, &getFlags.prefix)
@@ -44,20 +39,13 @@ prefix needs that one here.
 	run: runGet,
 }
 
-func prefixFlag(f *flag.FlagSet, prefix *string) {
-	f.StringVar(prefix, "prefix", "", "the `prefix` of the key space")
-}
-
 func runGet(args []string) error {
-	if len(args) != 2 {
-		return usagef("want FLEET and KEY, found %q", args)
-	}
-	key := args[1]
 	f, err := observe(args[0])
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	key := args[1]
 	cache, err := orbit.OpenCache(f, getFlags.prefix)
 	if errors.Is(err, orbit.ErrNotExist) {
 		return missing(key, "the fleet has no cache yet")
@@ -75,9 +63,14 @@ func runGet(args []string) error {
 	e := newEntry(cache, key, value, meta)
 	switch {
 	case getFlags.json:
-		return printJSON(e.json(!getFlags.meta))
+		return printJSON(e.object(f.Name(), !getFlags.meta))
 	case getFlags.meta:
-		return e.print()
+		s := newSheet()
+		s.row("size", bytesText(int64(len(value))))
+		s.row("expires", expiryText(e.expiry))
+		s.row("node", e.writer())
+		s.row("counter", e.counter)
+		return s.close()
 	}
 	if isTerminal(os.Stdout) {
 		value = append(value, '\n')
@@ -88,21 +81,13 @@ func runGet(args []string) error {
 
 func missing(key, why string) error { return nof("key %q has no value: %s", key, why) }
 
-// A no is an answer that matches errNo.
-type no string
-
-func (n no) Error() string      { return string(n) }
-func (no) Is(target error) bool { return target == errNo }
-
-func nof(format string, args ...any) error { return no(fmt.Sprintf(format, args...)) }
-
 // whyMissing says as much as the ring tells.
 func whyMissing(cache *orbit.Cache, key string, meta orbit.CacheMeta) string {
 	switch {
 	case meta.Evicted:
 		return "newer writes pushed it out of the ring"
 	case meta.Expiry != 0:
-		return fmt.Sprintf("it expired %s ago", spanText(meta.Expiry.Age()))
+		return "it expired " + expiryText(meta.Expiry)
 	}
 	if why := whoTookIt(cache, key, meta.Epoch); why != "" {
 		return why
@@ -132,21 +117,4 @@ func whoTookIt(cache *orbit.Cache, key string, counter uint64) string {
 		return fmt.Sprintf("node %d deleted it", f.ID.Node())
 	}
 	return ""
-}
-
-func textOrHex(b []byte) (text, inHex *string) {
-	if utf8.Valid(b) {
-		s := string(b)
-		return &s, nil
-	}
-	s := hex.EncodeToString(b)
-	return nil, &s
-}
-
-// validText is text as it is, and the hex form of what is none.
-func validText(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return bytesAsText([]byte(s))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -100,8 +99,4 @@ func payload(arg string) ([]byte, error) {
 		err = fmt.Errorf("standard input has more than %d bytes, the largest limit a ring can have", orbit.MaxPayload)
 	}
 	return b, err
-}
-
-func createFlag(f *flag.FlagSet, create *bool) {
-	f.BoolVar(create, "create", false, "make the fleet if it does not exist; it stays in shared memory afterwards")
 }

@@ -13,20 +13,18 @@ import (
 var pubFlags struct{ lines, create bool }
 
 var pubCommand = &command{
-	name:  "pub",
-	args:  "[-lines] [-create] FLEET TOPIC [PAYLOAD|-]",
-	short: "publish an event",
+	name:     "pub",
+	operands: "FLEET TOPIC [PAYLOAD|-]",
+	short:    "publish an event",
 	long: `Publishes one event under TOPIC on the event bus of FLEET. Its payload is
 PAYLOAD, or nothing, or all of standard input if that is "-".
 
 With -lines every line of standard input is an event of its own, without its
 line end, published as soon as it is read.
 
-It joins the fleet as a member until it ends. A ring that exists is used as it
-is. If the fleet has no event bus yet, it gets one of 4096 slots of 512 bytes,
-and siblings that want another shape will be refused. A fleet that does not
-exist is an error with exit code 4, unless -create is given. The exit code is 1
-for an event that the ring has no room for; lines before it stay published.
+A fleet without an event bus gets one of 4096 slots of 512 bytes, and siblings
+that want another shape will be refused. An event that a slot has no room for is
+not published, with exit code 1; lines before it stay published.
 
   orbit pub web deploy.done "$version"
   tail -F app.log | orbit pub -lines web app.log
@@ -39,10 +37,7 @@ for an event that the ring has no room for; lines before it stay published.
 }
 
 func runPub(args []string) error {
-	switch {
-	case len(args) < 2 || len(args) > 3:
-		return usagef("want FLEET, TOPIC and perhaps PAYLOAD, found %q", args)
-	case pubFlags.lines && len(args) == 3 && args[2] != "-":
+	if pubFlags.lines && len(args) == 3 && args[2] != "-" {
 		return usagef("-lines reads standard input, found payload %q", args[2])
 	}
 	topic := args[1]

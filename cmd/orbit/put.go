@@ -14,9 +14,9 @@ var putFlags struct {
 }
 
 var putCommand = &command{
-	name:  "put",
-	args:  "[-prefix prefix] [-ttl duration] [-add] [-create] FLEET KEY VALUE|-",
-	short: "put a value into the cache",
+	name:     "put",
+	operands: "FLEET KEY VALUE|-",
+	short:    "put a value into the cache",
 	long: `Makes VALUE what KEY has in the cache of FLEET. With "-" for VALUE it is all of
 standard input, byte for byte. Without -ttl the value lives until the ring
 pushes it out: until as many writes came after it as the ring has slots.
@@ -24,11 +24,9 @@ pushes it out: until as many writes came after it as the ring has slots.
 With -add it is put only if the key has no value; the exit code is 4 if it has.
 Of all who add a key at once, in whatever process, exactly one succeeds.
 
-It joins the fleet as a member for the moment. A ring that exists is used as it
-is. If the fleet has no cache yet, it gets one of 4096 slots of 1024 bytes, and
-siblings that want another shape will be refused. A fleet that does not exist is
-an error with exit code 4, unless -create is given. The exit code is 1 for a
-value that the ring has no room for, and nothing is changed.
+A fleet without a cache gets one of 4096 slots of 1024 bytes, and siblings that
+want another shape will be refused. A value that a slot has no room for changes
+nothing, with exit code 1.
 
   orbit put -ttl 5m web motd 'back at noon'
   gzip <motd.txt | orbit put web motd.gz -
@@ -36,7 +34,7 @@ value that the ring has no room for, and nothing is changed.
 `,
 	flags: func(f *flag.FlagSet) {
 		prefixFlag(f, &putFlags.prefix)
-		f.DurationVar(&putFlags.ttl, "ttl", 0, "how long the key has the value; 0 is as long as the ring holds it")
+		spanFlag(f, &putFlags.ttl, "ttl", 0, 0, "the `duration` for which the key has the value; as long as the ring holds it unless given")
 		f.BoolVar(&putFlags.add, "add", false, "only if the key has no value")
 		createFlag(f, &putFlags.create)
 	},
@@ -44,12 +42,6 @@ value that the ring has no room for, and nothing is changed.
 }
 
 func runPut(args []string) error {
-	switch {
-	case len(args) != 3:
-		return usagef("want FLEET, KEY and VALUE, found %q", args)
-	case putFlags.ttl < 0:
-		return usagef("-ttl %v: want 0 or more", putFlags.ttl)
-	}
 	value, err := payload(args[2])
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 var runFlags struct {
-	kind, owner    string
+	owner          string
 	ttl, killAfter time.Duration
 	wait           time.Duration // as long as it takes if negative
 	create         bool
@@ -42,38 +42,32 @@ const shellKind = 199
 const minTTL = 100 * time.Millisecond
 
 var runCommand = &command{
-	name:  "run",
-	args:  "[flags] FLEET SUBJECT -- COMMAND [ARGUMENT...]",
-	short: "run a command while nobody else of the fleet runs it",
-	long: `Claims SUBJECT in the contest of FLEET and runs COMMAND for as long as it holds
-the claim: of all that contend for a subject at most one runs. The claim is
-renewed while the command runs and released when it has ended. If SUBJECT is
-held it waits, unless -wait or -nowait say otherwise; there is no queue, and
-whoever claims first after a release has it.
+	name:     "run",
+	operands: "FLEET SUBJECT -- COMMAND [ARGUMENT...]",
+	short:    "run a command while nobody else of the fleet runs it",
+	long: `Claims SUBJECT in the contest of FLEET and runs COMMAND while the claim holds:
+of all that contend for a subject at most one runs. If SUBJECT is held it waits,
+unless -wait or -nowait say otherwise; there is no queue, and whoever claims
+first after a release has it.
 
-  orbit run -nowait -create web nightly -- backup /srv
-  orbit run -wait 1m -owner "$USER" web deploy -- make deploy
+The command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment.
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to it, but
+for what the terminal sends to both anyway.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the
-command; what the terminal sends to both of them anyway is not sent again. The
-command finds ORBIT_FLEET, ORBIT_SUBJECT and ORBIT_TOKEN in its environment and
-holds nothing of the fleet.
+If this process is killed, the kernel kills COMMAND with it, and the subject is
+free at once. If the claim is lost, which is when this process was stopped for
+longer than the TTL or the fleet's memory was damaged, the command is ended with
+all that it started: by SIGTERM, and after -kill-after by SIGKILL.
 
-If the claim is lost, which is when this process was stopped for longer than the
-TTL or the fleet's memory was damaged, the command is ended with all that it
-started: by SIGTERM, and after -kill-after by SIGKILL. If this process is killed
-with SIGKILL, the kernel kills the command with it, and the subject is free at
-once.
-
-Limits. A stopped process can do nothing, so a command runs on without its claim
-from the end of the TTL until this process goes on. What must not happen even
-then must be fenced: send ORBIT_TOKEN along, which grows with every holder, and
-refuse a token smaller than the largest one seen. Tokens begin anew if the fleet
-is removed. What the kernel kills together with this process is COMMAND alone,
-not what it started in turn, and no set-user-id program: let a script "exec" its
-last command. What COMMAND left behind before the claim was lost, with no parent
-of its own, is not found. Other systems than Linux do neither: there nothing
-kills the command with this process, and only COMMAND itself is ended.
+Limits:
+  A stopped process can end nothing: from the end of the TTL until it goes on,
+  the command runs without its claim. What must not happen even then must be
+  fenced: send ORBIT_TOKEN along, which grows with every holder, and refuse one
+  smaller than the largest seen. Tokens begin anew if the fleet is removed.
+  The kernel kills COMMAND alone, not what it started, and no set-user-id
+  program: let a script "exec" its last command. What COMMAND left behind
+  without a parent before the claim was lost is not found.
+  Other systems than Linux kill nothing with this process, and end COMMAND only.
 
 Exit codes:
   that of the command, or 128 plus the signal that ended it
@@ -83,27 +77,33 @@ Exit codes:
   5    the claim was lost while the command ran, and the command was ended
   126  COMMAND cannot be executed
   127  COMMAND was not found
+
+  orbit run -nowait -create web nightly -- backup /srv
+  orbit run -wait 1m -owner "$USER" web deploy -- make deploy
 `,
 	flags: func(f *flag.FlagSet) {
-		f.StringVar(&runFlags.kind, "kind", strconv.Itoa(shellKind), "the `kind` of the subject, from 1 to 199: that of a Go type to contend with\na program that claims by it")
+		f.Func("kind", "the `kind` of the subject, from 1 to 199: that of a Go type to contend with\na program that claims by it (default 199)", setSubjectKind)
 		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see (default the command's name)")
-		f.DurationVar(&runFlags.ttl, "ttl", 10*time.Second, "how long the claim stands if this process hangs or is stopped; it is renewed\nthree times as often")
+		spanFlag(f, &runFlags.ttl, "ttl", 10*time.Second, minTTL, "the `duration` for which the claim stands if this process hangs or is stopped;\nit is renewed three times as often")
 		runFlags.wait = -1
 		f.Func("wait", "wait no longer than this `duration` for the subject to be free (default as long as it takes)", setWait)
 		f.BoolFunc("nowait", "do not wait, as with -wait 0", func(string) error { return setWait("0") })
 		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's codes")
-		f.DurationVar(&runFlags.killAfter, "kill-after", 2*time.Second, "how long the command has between SIGTERM and SIGKILL if the claim is lost")
+		spanFlag(f, &runFlags.killAfter, "kill-after", 2*time.Second, 0, "the `duration` between SIGTERM and SIGKILL if the claim is lost")
 		createFlag(f, &runFlags.create)
 	},
 	run: runRun,
 }
 
-func setWait(s string) (err error) {
-	runFlags.wait, err = time.ParseDuration(s)
-	if err == nil && runFlags.wait < 0 {
-		err = errors.New("want 0 or more")
+func setWait(s string) error { return span{&runFlags.wait, 0}.Set(s) }
+
+func setSubjectKind(s string) error {
+	kind, err := parseKind(s)
+	if err != nil || kind > 199 {
+		return errors.New("want 1 to 199")
 	}
-	return err
+	subjectKind = kind
+	return nil
 }
 
 // A subject has whatever kind is wanted: the contest asks its type.
@@ -114,8 +114,8 @@ var subjectKind uint8 = shellKind
 func (subject) OrbitKind() uint8 { return subjectKind }
 
 func runRun(args []string) error {
-	if err := checkRun(args); err != nil {
-		return err
+	if runFlags.busyExit < 0 || runFlags.busyExit > 255 {
+		return usagef("-busy-exit %d: want 0 to 255", runFlags.busyExit)
 	}
 	fleet, label := args[0], args[1]
 	cmd := exec.Command(args[2], args[3:]...)
@@ -152,23 +152,6 @@ func runRun(args []string) error {
 		return exitError(runFlags.busyExit)
 	}
 	return err
-}
-
-func checkRun(args []string) (err error) {
-	if subjectKind, err = parseKind(runFlags.kind); err != nil || subjectKind > 199 {
-		return usagef("-kind %q: want 1 to 199", runFlags.kind)
-	}
-	switch {
-	case len(args) < 3:
-		return usagef("want FLEET, SUBJECT and COMMAND, found %q", args)
-	case runFlags.ttl < minTTL:
-		return usagef("-ttl %v: want at least %v", runFlags.ttl, minTTL)
-	case runFlags.killAfter < 0:
-		return usagef("-kill-after %v: want 0 or more", runFlags.killAfter)
-	case runFlags.busyExit < 0 || runFlags.busyExit > 255:
-		return usagef("-busy-exit %d: want 0 to 255", runFlags.busyExit)
-	}
-	return nil
 }
 
 // win claims the subject, and waits for it as long as the flags say. A signal
@@ -210,12 +193,12 @@ func runGuarded(cmd *exec.Cmd, guard *orbit.Guard) error {
 		close(ended)
 	}()
 	if err := keep(guard, cmd, signals, ended); err != nil {
-		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", bare(err)))
+		complain(fmt.Errorf("the claim is lost, and the command is ended: %s", plain(err)))
 		endCommand(cmd, ended)
 		return exitError(exitLost)
 	}
 	if err := guard.Release(); err != nil {
-		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, bare(err)))
+		complain(fmt.Errorf("the claim was lost while the command ran (%v): %s", cmd.ProcessState, plain(err)))
 		return exitError(exitLost)
 	}
 	return endOf(cmd)
@@ -316,8 +299,5 @@ func cannotStart(err error) error {
 
 // complain says what ends this command with an exit code of its own.
 func complain(err error) {
-	fmt.Fprintf(os.Stderr, "orbit run: %s\n", bare(err))
+	fmt.Fprintf(os.Stderr, "orbit run: %s\n", plain(err))
 }
-
-// bare is what an error says without whose it is.
-func bare(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }

@@ -14,9 +14,7 @@ import (
 // halt stops a process and returns when it stands still.
 func halt(t *testing.T, p *os.Process) {
 	t.Helper()
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	must(0, p.Signal(syscall.SIGSTOP))(t)
 	for end := time.Now().Add(10 * time.Second); processState(t, p.Pid) != "T"; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("process %d is not stopped", p.Pid)
@@ -27,10 +25,7 @@ func halt(t *testing.T, p *os.Process) {
 // processState returns the kernel's letter for what a process does.
 func processState(t *testing.T, pid int) string {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)))(t)
 	_, rest, _ := strings.Cut(string(b), ") ")
 	return rest[:1]
 }
@@ -60,9 +55,7 @@ func TestTailSaysThatItsRingWasRemovedByHand(t *testing.T) {
 	publish(t, openBus(t, f), "there", "")
 	c := start(t, "tail", "-f", f.Name())
 	c.until("there")
-	if err := os.Remove(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", f.Name(), orbit.KindEvents, os.Geteuid())); err != nil {
-		t.Fatal(err)
-	}
+	must(0, os.Remove(fmt.Sprintf("/dev/shm/orbit-%s-%d-%d", f.Name(), orbit.KindEvents, os.Geteuid())))(t)
 	c.finish(exitFailed)
 	if got := c.stderr.String(); !strings.Contains(got, "its segment was removed while in use") {
 		t.Errorf("got %q on standard error, want it to say that the segment was removed", got)

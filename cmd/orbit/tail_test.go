@@ -26,10 +26,7 @@ func joinFleet(t *testing.T, rings map[uint8]orbit.Geometry) *orbit.Fleet {
 
 func rejoin(t *testing.T, name string, rings map[uint8]orbit.Geometry) *orbit.Fleet {
 	t.Helper()
-	f, err := orbit.Join(name, orbit.Options{Size: 1, Rings: rings})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must(orbit.Join(name, orbit.Options{Size: 1, Rings: rings}))(t)
 	t.Cleanup(func() { disband(t, f) })
 	return f
 }
@@ -45,18 +42,13 @@ func disband(t *testing.T, f *orbit.Fleet) {
 
 func openBus(t *testing.T, f *orbit.Fleet) *orbit.EventBus {
 	t.Helper()
-	bus, err := orbit.Events(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bus := must(orbit.Events(f))(t)
 	return bus
 }
 
 func publish(t *testing.T, bus *orbit.EventBus, topic, payload string) {
 	t.Helper()
-	if _, err := bus.Publish(topic, []byte(payload)); err != nil {
-		t.Fatal(err)
-	}
+	must(bus.Publish(topic, []byte(payload)))(t)
 }
 
 // columns returns some columns of each line, from 0.
@@ -95,7 +87,7 @@ func TestTailPrintsTheNewestEventsOldestFirst(t *testing.T) {
 		{[]string{"-n", "all"}, all},
 		{[]string{"-n", "0"}, nil},
 		{[]string{"-n", "2", "-topic", "load"}, []string{all[11], all[14]}},
-		{[]string{"-n", "3", "-prefix", "job."}, []string{all[10], all[12], all[13]}},
+		{[]string{"-n", "3", "-topic-prefix", "job."}, []string{all[10], all[12], all[13]}},
 		{[]string{"-n", "3", "-topic", "job.done", "-topic", "load"}, []string{all[11], all[12], all[14]}},
 		{[]string{"-n", "all", "-topic", "none"}, nil},
 	} {
@@ -125,12 +117,12 @@ func TestTailShowsPayloadsThatAreNoText(t *testing.T) {
 		if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(o["time"])); err != nil || time.Since(at) > time.Minute || time.Since(at) < 0 {
 			t.Errorf("got time %v, %v", o["time"], err)
 		}
-		got = append(got, fmt.Sprintf("%v %v %q %q %v", o["id"], o["node"], o["topic"], o["payload"], o["payload_hex"]))
+		got = append(got, fmt.Sprintf("%v %v %v %q %q %v", o["type"], o["id"], o["node"], o["topic"], o["payload"], o["payload_hex"]))
 	}
 	wantLines(t, got,
-		`220:1:0 1 "a" "\x1b[2J" <nil>`,
-		`220:1:1 1 "b\n" %!q(<nil>) ff00`,
-		`220:1:2 1 "c" "hé" <nil>`)
+		`event 220:1:0 1 "a" "\x1b[2J" <nil>`,
+		`event 220:1:1 1 "b\n" %!q(<nil>) ff00`,
+		`event 220:1:2 1 "c" "hé" <nil>`)
 }
 
 func TestTailTellsWhatWasPassedInItsPlace(t *testing.T) {
@@ -138,18 +130,14 @@ func TestTailTellsWhatWasPassedInItsPlace(t *testing.T) {
 	bus := openBus(t, f)
 	publish(t, bus, "first", "")
 	for range 3 {
-		if _, err := bus.Ring().Mint(); err != nil {
-			t.Fatal(err)
-		}
+		must(bus.Ring().Mint())(t)
 	}
 	publish(t, bus, "second", "")
 	if _, err := bus.Ring().Publish(0, 0, nil); err != nil { // no event
 		t.Fatal(err)
 	}
 	publish(t, bus, "third", "")
-	if _, err := bus.Ring().Mint(); err != nil {
-		t.Fatal(err)
-	}
+	must(bus.Ring().Mint())(t)
 	no := fmt.Sprintf("-- ring 220 of fleet %q: frame 220:1:5 is no event: topic of 0 bytes in a record of 0 --", f.Name())
 	wantLines(t, columns(start(t, "tail", "-n", "all", f.Name()).finish(exitDone), 3),
 		"first", "-- 3 holes --", "second", "-- 1 lost --", no, "third", "-- 1 hole --")
@@ -157,7 +145,7 @@ func TestTailTellsWhatWasPassedInItsPlace(t *testing.T) {
 	wantLines(t, columns(start(t, "tail", "-n", "1", f.Name()).finish(exitDone), 3),
 		"third", "-- 1 hole --")
 	said := start(t, "tail", "-n", "2", "-json", f.Name()).finish(exitDone)
-	if want := `{"passed":{"overwritten":0,"holes":0,"lost":1}}`; strings.Count(said, want) != 1 {
+	if want := fmt.Sprintf(`{"type":"passed","fleet":%q,"overwritten":0,"holes":0,"lost":1}`, f.Name()); strings.Count(said, want) != 1 {
 		t.Errorf("got %s, want one %s", said, want)
 	}
 }
@@ -182,15 +170,15 @@ func TestTailAccountsForEveryEventOfAFasterPublisher(t *testing.T) {
 	delivered, passed, next := 0, 0, 0
 	for line := range strings.Lines(said) {
 		var o struct {
-			Counter *int
-			Passed  struct{ Overwritten, Holes, Lost int }
+			Counter                  *int
+			Overwritten, Holes, Lost int
 		}
 		if err := json.Unmarshal([]byte(line), &o); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if n := o.Passed; o.Counter == nil {
-			passed += n.Overwritten + n.Holes + n.Lost
-			next += n.Overwritten + n.Holes + n.Lost
+		if n := o.Overwritten + o.Holes + o.Lost; o.Counter == nil {
+			passed += n
+			next += n
 			continue
 		}
 		if *o.Counter != next {
@@ -211,26 +199,12 @@ func (Job) OrbitKind() uint8 { return 9 }
 
 func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 	f := joinFleet(t, nil)
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard, err := orbit.Claim[Job](contest, "nightly", "worker 1", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	contest := must(orbit.OpenContest(f))(t)
+	guard := must(orbit.Claim[Job](contest, "nightly", "worker 1", time.Hour))(t)
 	guard.Release()
-	heart, err := orbit.Heartbeats(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := heart.Beat(); err != nil {
-		t.Fatal(err)
-	}
-	cache, err := orbit.OpenCache(f, "p\xff")
-	if err != nil {
-		t.Fatal(err)
-	}
+	heart := must(orbit.Heartbeats(f))(t)
+	must(0, heart.Beat())(t)
+	cache := must(orbit.OpenCache(f, "p\xff"))(t)
 	for _, err := range []error{
 		cache.Put("k", []byte("v"), time.Hour), cache.Put("bin", []byte{0xff}, 0), cache.Put("past", nil, -time.Hour),
 		cache.Delete("k"), cache.Reset(),
@@ -239,19 +213,10 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := cache.Add("k", []byte("new"), 0); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := cache.Ring().Publish(9, 77, []byte("no write")); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := f.Ring(12)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ring.Publish(3, 77, []byte("hello")); err != nil {
-		t.Fatal(err)
-	}
+	must(cache.Add("k", []byte("new"), 0))(t)
+	must(cache.Ring().Publish(9, 77, []byte("no write")))(t)
+	ring := must(f.Ring(12))(t)
+	must(ring.Publish(3, 77, []byte("hello")))(t)
 	until := `  until \d\d:\d\d:\d\d\.\d{3}\n`
 	claim := regexp.QuoteMeta(fmt.Sprintf(`9 "nightly"  token %d  owner "worker 1"  pid %d`, guard.Token(), os.Getpid())) + until
 	for kind, want := range map[string]string{
@@ -259,11 +224,11 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		"heartbeat": `^\d\d:\d\d:\d\d\.\d{6}  node 1    beat\n$`,
 		"12":        `^12:1:0 +kind 3, version 77  hello\n$`,
 		"cache": `^200:1:0 +put     prefix "p\\xff"  key "k"  expires in (59m\d+s|1h0m0s)  v\n` +
-			`200:1:1 +put     prefix "p\\xff"  key "bin"  never expires  0xff\n` +
+			`200:1:1 +put     prefix "p\\xff"  key "bin"  expires never  0xff\n` +
 			`200:1:2 +put     prefix "p\\xff"  key "past"  expired 1h0m ago\n` +
 			`200:1:3 +delete  prefix "p\\xff"  key "k"\n` +
 			`200:1:4 +reset   prefix "p\\xff"\n` +
-			`200:1:5 +add     prefix "p\\xff"  key "k"  never expires  new\n` +
+			`200:1:5 +add     prefix "p\\xff"  key "k"  expires never  new\n` +
 			`200:1:6 +kind 9, version 77  no write\n$`,
 	} {
 		if said := start(t, "tail", "-kind", kind, f.Name()).finish(exitDone); !regexp.MustCompile(want).MatchString(said) {
@@ -271,9 +236,10 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]string{
-		"contest":   `"change":"claimed","claim":{"kind":9,"label":"nightly","owner":"worker 1","pid":`,
-		"heartbeat": `{"id":"221:1:0","node":1,"counter":0,"time":"`,
-		"12":        `{"id":"12:1:0","node":1,"counter":0,"kind":3,"version":77,"payload":"hello"}`,
+		"contest":   `"counter":0,"change":"claimed","kind":9,"label":"nightly","owner":"worker 1","node":1,"pid":`,
+		"heartbeat": `"id":"221:1:0","node":1,"counter":0,"time":"`,
+		"12":        `"id":"12:1:0","node":1,"counter":0,"kind":3,"version":77,"payload_bytes":5,"payload":"hello"}`,
+		"cache":     `"op":"put","prefix":null,"prefix_hex":"70ff","key":"bin","value_bytes":1,"value":null,"value_hex":"ff","expires_in_seconds":null}`,
 	} {
 		if said := start(t, "tail", "-json", "-kind", kind, f.Name()).finish(exitDone); !strings.Contains(said, want) {
 			t.Errorf("-json -kind %s: got %q, want %s in it", kind, said, want)
@@ -317,24 +283,10 @@ func TestTailFollowsThroughFleetsThatBeginAndEnd(t *testing.T) {
 // startLoud starts a command and waits for the first line of its standard error.
 func startLoud(t *testing.T, args ...string) (c *started, complaint string) {
 	t.Helper()
-	c = &started{Cmd: exec.Command(program, args...), t: t}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stderr, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait()
-	})
-	c.lines = bufio.NewScanner(out)
-	complaint, err = bufio.NewReader(stderr).ReadString('\n')
+	cmd := exec.Command(program, args...)
+	stderr := must(cmd.StderrPipe())(t)
+	c = startCmd(t, cmd)
+	complaint, err := bufio.NewReader(stderr).ReadString('\n')
 	if err != nil {
 		t.Fatalf("%q: got %q on standard error: %v", args, complaint, err)
 	}
@@ -370,13 +322,9 @@ func TestTailEndsInPeaceWhenNobodyReads(t *testing.T) {
 		}
 		var stderr bytes.Buffer
 		c.Stdout, c.Stderr = w, &stderr
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must(0, c.Start())(t)
 		w.Close()
-		if _, err := r.Read(make([]byte, 100)); err != nil {
-			t.Fatal(err)
-		}
+		must(r.Read(make([]byte, 100)))(t)
 		r.Close()
 		ended := make(chan error, 1)
 		go func() { ended <- c.Wait() }()
@@ -408,13 +356,13 @@ func TestTailSaysWhatItCannotDo(t *testing.T) {
 		code int
 		want string
 	}{
-		{"tail", exitUsage, "one argument, the fleet"},
-		{"tail a b", exitUsage, "one argument, the fleet"},
+		{"tail", exitUsage, "want FLEET, found"},
+		{"tail a b", exitUsage, "want FLEET, found"},
 		{"tail -n -1 a", exitUsage, "want a number from 0 on, or all"},
-		{"tail -kind 0 a", exitUsage, `kind "0"`},
+		{"tail -kind 0 a", exitUsage, `"0" for flag -kind: want 1 to 255`},
 		{"tail -kind 12 -topic x a", exitUsage, "ring of kind 12 has none"},
-		{"tail ../a", exitFailed, "bad fleet name"},
-		{"tail -f ../a", exitFailed, "bad fleet name"},
+		{"tail ../a", exitUsage, "bad fleet name"},
+		{"tail -f ../a", exitUsage, "bad fleet name"},
 		{"tail " + f.Name() + ".not", exitNo, `"orbit ls" lists the fleets`},
 		{"tail " + f.Name(), exitNo, "ring 220 of fleet"},
 	} {

@@ -5,11 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
-
-	"orbit"
 )
 
 var topFlags struct {
@@ -19,11 +15,10 @@ var topFlags struct {
 }
 
 var topCommand = &command{
-	name:  "top",
-	args:  "[-once] [-interval duration] [-fresh duration] fleet",
-	short: "watch a fleet live: rings, members, holders, cache and events",
-	long: `Shows a fleet as it lives, and only reads: it maps the fleet's segments
-read-only, is no member, and no member can tell that it looks.
+	name:     "top",
+	operands: "FLEET",
+	short:    "watch a fleet live: rings, members, holders, cache and events",
+	long: `Shows FLEET as it lives:
 
   rings    their geometry, their head, which is how many frames were ever
            claimed, the frames per second, and how many those were in the last
@@ -53,26 +48,21 @@ there are no keys.
 With -once, or where standard output is no terminal or TERM is "dumb", it
 watches for one interval, prints what it saw, and ends. NO_COLOR takes the
 colors away.
+
+  orbit top web
+  orbit top -once -interval 5s web
 `,
 	flags: func(f *flag.FlagSet) {
 		t := &topFlags
 		f.BoolVar(&t.once, "once", false, "print one snapshot and end")
-		f.DurationVar(&t.interval, "interval", time.Second, "time between two samples, at least 50ms")
-		f.DurationVar(&t.fresh, "fresh", 3*orbit.DefaultBeat, "how old the heartbeat of a node may be before it is stale")
+		spanFlag(f, &t.interval, "interval", time.Second, 50*time.Millisecond, "the `duration` between two samples, at least 50ms")
+		freshFlag(f, &t.fresh)
 	},
 	run: runTop,
 }
 
 func runTop(args []string) error {
-	switch {
-	case len(args) != 1:
-		return usagef("it takes one argument, the fleet, found %q", args)
-	case topFlags.interval < 50*time.Millisecond:
-		return usagef("-interval %v: want at least 50ms", topFlags.interval)
-	case topFlags.fresh <= 0:
-		return usagef("-fresh %v: want more than 0", topFlags.fresh)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal()
 	defer stop()
 	t := &top{reader: newTopReader(args[0], topFlags.fresh)}
 	if err := t.reader.open(); err != nil {

@@ -29,30 +29,13 @@ type pty struct {
 // startPty starts a program as the leader of the session of a terminal.
 func startPty(t *testing.T, columns, rows uint16, name string, args ...string) *pty {
 	t.Helper()
-	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ptm.Close() })
-	var number, unlock uint32
-	for request, arg := range map[uintptr]*uint32{syscall.TIOCGPTN: &number, syscall.TIOCSPTLCK: &unlock} {
-		if err := ioctl(ptm, request, unsafe.Pointer(arg)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pts, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { pts.Close() })
+	ptm, pts := newTerminal(t)
 	p := &pty{t: t, ptm: ptm, pts: pts, cmd: exec.Command(name, args...)}
 	p.resize(columns, rows)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = pts, pts, pts
 	p.cmd.Env = append(os.Environ(), "TERM=xterm", "NO_COLOR=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, p.cmd.Start())(t)
 	t.Cleanup(func() {
 		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGHUP) // to a shell, which passes it on
 		p.cmd.Process.Kill()

@@ -30,8 +30,8 @@ func exampleTop() *topSnapshot {
 			{node: 2, pid: 200, age: 3 * time.Hour, pulse: orbit.Pulse{State: orbit.Missing}},
 		},
 		holders: []orbit.Holder{
-			{Kind: 9, Label: "b", Owner: "worker 1", Node: 3, PID: 100, Token: 17, Left: 1500 * time.Millisecond},
 			{Kind: 8, Label: "\x1b", Owner: "\x1b[2J", Node: 1, PID: 300, Left: math.MaxInt64},
+			{Kind: 9, Label: "b", Owner: "worker 1", Node: 3, PID: 100, Token: 17, Left: 1500 * time.Millisecond},
 		},
 		cache:  &topCache{rate: 2, capacity: 4096, prefixes: []topPrefix{{"demo", 1, 0}}},
 		events: []string{"one", "-- 12 overwritten --", "two", "three"},
@@ -58,19 +58,19 @@ func TestTopShowsAllOfASnapshotWhereThereIsRoom(t *testing.T) {
 	wantText(t, topText(v.lines(exampleTop())), `
 fleet "web"   3 members, 1 node gone   15:04:05
 
-  ring  use          slots   payload         head    per s  lately
+  ring  use          slots   payload         head frames/s  lately
      7  user          1024      40 B         1234     15.0  ▁▂▂▃▅█▇
      9  user      ring 9 of fleet "web": truncated
    220  events        4096     512 B     99999999     1.2M  ▁▁
 
-  node       pid   joined  heartbeat
-     1       300       1s  stale, 4.1s ago
-     2       200     3h0m  none yet
-     3       100    1m30s  fresh, 20ms ago
+  node       pid      joined  heartbeat
+     1       300      1s ago  stale, 4.1s ago
+     2       200    3h0m ago  missing
+     3       100   1m30s ago  fresh, 20ms ago
 
-  node       pid    token      left  owner                holds
-     1       300 claiming  for good  "\x1b[2J"            8 "\x1b"
-     3       100       17      1.5s  worker 1             9 "b"
+  node       pid    token           left  owner                subject
+     1       300 claiming until released  "\x1b[2J"            8 "\x1b"
+     3       100       17           1.5s  worker 1             9 "b"
 
       cache
       2.0 writes per s: at that pace a value is pushed out after 34m8s
@@ -88,15 +88,15 @@ func TestTopFitsIntoASmallTerminal(t *testing.T) {
 	v := topView{width: 60, height: 17, help: true, order: byAge, paused: true}
 	wantText(t, topText(v.lines(exampleTop())), `
 fleet "web"   3 members, 1 node gone   15:04:05   paused
-  ring  use          slots   payload         head    per s …
+  ring  use          slots   payload         head frames/s …
      7  user          1024      40 B         1234     15.0
       … 2 more
-  node       pid   joined  heartbeat
-     1       300       1s  stale, 4.1s ago
+  node       pid      joined  heartbeat
+     1       300      1s ago  stale, 4.1s ago
       … 2 more
-  node       pid    token      left  owner                h…
-     1       300 claiming  for good  "\x1b[2J"            8…
-     3       100       17      1.5s  worker 1             9…
+  node       pid    token           left  owner            …
+     1       300 claiming until released  "\x1b[2J"        …
+     3       100       17           1.5s  worker 1         …
       cache
       2.0 writes per s: at that pace a value is pushed out …
       prefix "demo": 1 key, 0 pushed out
@@ -116,7 +116,7 @@ func TestTopHidesWhatItIsToldTo(t *testing.T) {
 fleet "web"   0 members, 1 node gone   15:04:05
 No member lives.
 
-  node       pid   joined  heartbeat
+  node       pid      joined  heartbeat
       none
 
       events
@@ -251,45 +251,23 @@ func TestRatesAreOverTheLastSecond(t *testing.T) {
 func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 	f := joinFleet(t, nil)
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	if s := r.read(); s.trouble != "" || len(s.members) != 1 || s.members[0].pulse.State != orbit.Missing || s.cache != nil || len(s.rings)+len(s.holders)+len(s.events) > 0 {
 		t.Errorf("of an empty fleet, got %+v", s)
 	}
-	ring, err := f.Ring(12)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := orbit.OpenCache(f, "p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	contest, err := orbit.OpenContest(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	heart, err := orbit.Heartbeats(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := must(f.Ring(12))(t)
+	cache := must(orbit.OpenCache(f, "p"))(t)
+	contest := must(orbit.OpenContest(f))(t)
+	heart := must(orbit.Heartbeats(f))(t)
 	bus := openBus(t, f)
 	r.read()
 	for range 100 {
-		if _, err := ring.Publish(0, 0, nil); err != nil {
-			t.Fatal(err)
-		}
+		must(ring.Publish(0, 0, nil))(t)
 	}
-	if _, err := orbit.Claim[Job](contest, "nightly", "worker", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	if err := cache.Put("k", []byte("v"), 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := heart.Beat(); err != nil {
-		t.Fatal(err)
-	}
+	must(orbit.Claim[Job](contest, "nightly", "worker", time.Hour))(t)
+	must(0, cache.Put("k", []byte("v"), 0))(t)
+	must(0, heart.Beat())(t)
 	publish(t, bus, "topic", "payload")
 	s := r.read()
 	heads := map[uint8]uint64{}
@@ -323,19 +301,12 @@ func TestTopReadsWhatTheFleetDoes(t *testing.T) {
 func TestTopWatchesTheCacheOfAllPrefixes(t *testing.T) {
 	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: 8, PayloadLimit: 64}})
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	put := func(prefix, key string) {
 		t.Helper()
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cache.Put(key, nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		cache := must(orbit.OpenCache(f, prefix))(t)
+		must(0, cache.Put(key, nil, 0))(t)
 	}
 	want := func(prefixes ...topPrefix) {
 		t.Helper()
@@ -358,18 +329,11 @@ func TestTopWatchesTheCacheOfAllPrefixes(t *testing.T) {
 func TestTopWatchesNoMorePrefixesThanItHasMemoryFor(t *testing.T) {
 	f := joinFleet(t, map[uint8]orbit.Geometry{orbit.KindCache: {Capacity: watchedSlots / 2, PayloadLimit: 32}})
 	for _, prefix := range []string{"c", "b", "d", "a"} {
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cache.Put("k", nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		cache := must(orbit.OpenCache(f, prefix))(t)
+		must(0, cache.Put("k", nil, 0))(t)
 	}
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	s := r.read()
 	v := topView{}
@@ -381,9 +345,7 @@ func TestTopWatchesNoMorePrefixesThanItHasMemoryFor(t *testing.T) {
 func TestTopFollowsTheNameToTheNextFleet(t *testing.T) {
 	f := joinFleet(t, nil)
 	r := newTopReader(f.Name(), time.Minute)
-	if err := r.open(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, r.open())(t)
 	defer r.place.close()
 	publish(t, openBus(t, f), "first", "")
 	r.read()
@@ -427,7 +389,7 @@ func TestTopPrintsOneSnapshotWhereThereIsNoTerminal(t *testing.T) {
 		for _, want := range []string{
 			`^fleet "` + f.Name() + `"   1 member   \d\d:\d\d:\d\d\n`,
 			`\n   220  events +4096 +512 B +1 +0.0  ▁{20}\n`,
-			`\n +1 +\d+ +\S+  none yet\n`,
+			`\n +1 +\d+ +\S+ ago  missing\n`,
 			`  node 1 +topic +payload\n$`,
 		} {
 			if !regexp.MustCompile(want).MatchString(said) {
@@ -447,9 +409,9 @@ func TestTopSaysWhatItCannotDo(t *testing.T) {
 		code int
 		want string
 	}{
-		{"top", exitUsage, "one argument, the fleet"},
+		{"top", exitUsage, "want FLEET, found"},
 		{"top -interval 1ms a", exitUsage, "at least 50ms"},
-		{"top -fresh 0s a", exitUsage, "more than 0"},
+		{"top -fresh -1s a", exitUsage, "at least 0s"},
 		{"top -once " + name, exitNo, `"orbit ls" lists the fleets`},
 		{"top " + name, exitNo, `"orbit ls" lists the fleets`},
 	} {

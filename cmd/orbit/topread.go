@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"orbit"
@@ -70,7 +68,7 @@ func (r *topReader) read() *topSnapshot {
 	s := &topSnapshot{fleet: r.place.name, at: time.Now()}
 	switch turn, err := r.place.look(); {
 	case err != nil:
-		s.trouble = strings.TrimPrefix(err.Error(), "orbit: ")
+		s.trouble = plain(err)
 	case turn == ends:
 		r.forget()
 		r.absent = true
@@ -98,7 +96,7 @@ func (r *topReader) readFleet(s *topSnapshot) {
 	steps := []func(*topSnapshot) error{r.readMembers, r.readRings, r.readHolders, r.readCache}
 	for _, step := range steps {
 		if err := notYet(step(s)); err != nil && s.trouble == "" {
-			s.trouble = strings.TrimPrefix(err.Error(), "orbit: ")
+			s.trouble = plain(err)
 		}
 	}
 	if len(s.members) == 0 && s.trouble == "" {
@@ -112,22 +110,14 @@ func (r *topReader) readMembers(s *topSnapshot) error {
 	if err != nil {
 		return err
 	}
-	nodes := []uint16{0} // not empty, which would mean those of the expected size
 	for _, m := range members {
 		s.members = append(s.members, topMember{node: m.Node, pid: m.PID, age: m.Since.Age(), pulse: orbit.Pulse{State: orbit.Missing}})
-		nodes = append(nodes, m.Node)
 	}
-	heart, err := orbit.Heartbeats(r.place.fleet)
-	if err != nil {
-		return err
-	}
-	pulses, err := heart.Snapshot(r.fresh, nodes...)
+	pulses, err := pulsesOf(r.place.fleet, members, r.fresh)
 	for _, p := range pulses {
-		i := slices.IndexFunc(s.members, func(m topMember) bool { return m.node == p.Node })
-		switch {
-		case i >= 0:
+		if i := slices.IndexFunc(s.members, func(m topMember) bool { return m.node == p.Node }); i >= 0 {
 			s.members[i].pulse = p
-		case p.State != orbit.Missing:
+		} else {
 			s.strays++
 		}
 	}
@@ -135,14 +125,11 @@ func (r *topReader) readMembers(s *topSnapshot) error {
 }
 
 func (r *topReader) readRings(s *topSnapshot) error {
-	kinds, err := r.place.fleet.Kinds()
-	if errors.Is(err, errors.ErrUnsupported) {
-		kinds, err = r.triedKinds(), nil
-	}
+	kinds, err := kindsOf(r.place.fleet)
 	for _, kind := range kinds {
 		ring, err := r.place.fleet.Ring(kind)
 		if err != nil {
-			s.rings = append(s.rings, topRing{kind: kind, trouble: strings.TrimPrefix(err.Error(), "orbit: ")})
+			s.rings = append(s.rings, topRing{kind: kind, trouble: plain(err)})
 			continue
 		}
 		now := headSample{orbit.Now(), ring.Head()}
@@ -152,16 +139,6 @@ func (r *topReader) readRings(s *topSnapshot) error {
 		s.rings = append(s.rings, topRing{kind: kind, geometry: ring.Geometry(), head: now.head, rate: lately(past), history: rates(past)})
 	}
 	return err
-}
-
-// triedKinds finds the rings of a fleet where they cannot be listed.
-func (r *topReader) triedKinds() (kinds []uint8) {
-	for kind := 1; kind < 256; kind++ {
-		if _, err := r.place.fleet.Ring(uint8(kind)); !errors.Is(err, orbit.ErrNotExist) {
-			kinds = append(kinds, uint8(kind))
-		}
-	}
-	return kinds
 }
 
 // rates returns what each sample is over the one before, per second.
@@ -190,12 +167,8 @@ func rateBetween(a, b headSample) float64 {
 	return float64(b.head-a.head) / max(time.Duration(b.at-a.at), 1).Seconds()
 }
 
-func (r *topReader) readHolders(s *topSnapshot) error {
-	contest, err := orbit.OpenContest(r.place.fleet)
-	if err != nil {
-		return err
-	}
-	s.holders, err = contest.Holders()
+func (r *topReader) readHolders(s *topSnapshot) (err error) {
+	s.holders, _, err = holdersOf(r.place.fleet)
 	return err
 }
 
@@ -210,26 +183,29 @@ func (r *topReader) readCache(s *topSnapshot) error {
 	if err != nil {
 		return err
 	}
-	if n := max(watchedSlots/capacity, 1); len(prefixes) > n {
-		s.cache.unwatched = len(prefixes) - n
-		prefixes = prefixes[:n]
-	}
-	maps.DeleteFunc(r.caches, func(p string, _ *orbit.Cache) bool { return !slices.Contains(prefixes, p) })
-	for _, prefix := range prefixes {
-		if r.caches[prefix] == nil {
-			cache, err := orbit.OpenCache(r.place.fleet, prefix)
-			if err != nil {
-				return err
-			}
-			r.caches[prefix] = cache
-		}
-		stats, err := r.caches[prefix].Stats()
+	watched := prefixes[:min(len(prefixes), max(watchedSlots/capacity, 1))]
+	s.cache.unwatched = len(prefixes) - len(watched)
+	maps.DeleteFunc(r.caches, func(p string, _ *orbit.Cache) bool { return !slices.Contains(watched, p) })
+	for _, prefix := range watched {
+		stats, err := r.cacheStats(prefix)
 		if err != nil {
 			return err
 		}
 		s.cache.prefixes = append(s.cache.prefixes, topPrefix{prefix, stats.Entries, stats.Evictions})
 	}
 	return nil
+}
+
+func (r *topReader) cacheStats(prefix string) (orbit.CacheStats, error) {
+	if cache := r.caches[prefix]; cache != nil {
+		return cache.Stats()
+	}
+	cache, err := orbit.OpenCache(r.place.fleet, prefix)
+	if err != nil {
+		return orbit.CacheStats{}, err
+	}
+	r.caches[prefix] = cache
+	return cache.Stats()
 }
 
 // watchedSlots limits the memory that it takes to watch the cache: the handle

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -144,9 +143,9 @@ func cutText(text string, width int) string {
 
 // top is what stands above the sections.
 func (v *topView) top(s *topSnapshot) []topLine {
-	members := plural(len(s.members), "member")
+	members := counted(len(s.members), "member")
 	if s.strays > 0 {
-		members += fmt.Sprintf(", %s gone", plural(s.strays, "node"))
+		members += fmt.Sprintf(", %s gone", counted(s.strays, "node"))
 	}
 	head := fmt.Sprintf("fleet %q   %s   %s", s.fleet, members, s.at.Format("15:04:05"))
 	if v.paused {
@@ -157,13 +156,6 @@ func (v *topView) top(s *topSnapshot) []topLine {
 		lines = append(lines, topLine{s.trouble, red})
 	}
 	return lines
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }
 
 // body draws the sections into the room there is, with blank lines between
@@ -236,9 +228,9 @@ func (s *topSection) draw(n int) []topLine {
 // them. One without a head has nothing to show.
 func (v *topView) sections(s *topSnapshot) [topSections]topSection {
 	return [topSections]topSection{
-		{head: fmt.Sprintf(ringFormat, "ring", "use", "slots", "payload", "head", "per s", "lately"), rows: ringRows(s.rings, v.width)},
+		{head: fmt.Sprintf(ringFormat, "ring", "use", "slots", "payload", "head", "frames/s", "lately"), rows: ringRows(s.rings, v.width)},
 		{head: fmt.Sprintf(memberFormat, "node", "pid", "joined", "heartbeat"), rows: v.memberRows(s.members)},
-		{head: fmt.Sprintf(holderFormat, "node", "pid", "token", "left", "owner", "holds"), rows: holderRows(s.holders)},
+		{head: fmt.Sprintf(holderFormat, "node", "pid", "token", "left", "owner", "subject"), rows: holderRows(s.holders)},
 		cacheSection(s.cache),
 		{head: "      events", rows: eventRows(s.events), lasts: true},
 	}
@@ -246,8 +238,8 @@ func (v *topView) sections(s *topSnapshot) [topSections]topSection {
 
 const (
 	ringFormat   = "%6v  %-9v %8v %9v %12v %8v  %v"
-	memberFormat = "%6v %9v %8v  %v"
-	holderFormat = "%6v %9v %8v %9v  %-20v %v"
+	memberFormat = "%6v %9v %11v  %v"
+	holderFormat = "%6v %9v %8v %14v  %-20v %v"
 )
 
 // ringFixed is the width of a ring's line up to its sparkline.
@@ -256,30 +248,17 @@ const ringFixed = 6 + 2 + 9 + 1 + 8 + 1 + 9 + 1 + 12 + 1 + 8 + 2
 func ringRows(rings []topRing, width int) (rows []topLine) {
 	for _, r := range rings {
 		if r.trouble != "" {
-			rows = append(rows, topLine{fmt.Sprintf("%6d  %-9s %s", r.kind, what(r.kind), r.trouble), red})
+			rows = append(rows, topLine{fmt.Sprintf("%6d  %-9s %s", r.kind, useOf(r.kind), r.trouble), red})
 			continue
 		}
 		history := r.history
 		if width > 0 {
 			history = history[max(len(history)-max(width-ringFixed, 0), 0):]
 		}
-		rows = append(rows, topLine{text: fmt.Sprintf(ringFormat, r.kind, what(r.kind), r.geometry.Capacity,
+		rows = append(rows, topLine{text: fmt.Sprintf(ringFormat, r.kind, useOf(r.kind), r.geometry.Capacity,
 			bytesText(int64(r.geometry.PayloadLimit)), r.head, rateText(r.rate), sparkline(history))})
 	}
 	return rows
-}
-
-// rateText writes a number per second in few characters.
-func rateText(rate float64) string {
-	switch {
-	case rate >= 999_950:
-		return fmt.Sprintf("%.1fM", rate/1e6)
-	case rate >= 9_999.5:
-		return fmt.Sprintf("%.1fk", rate/1e3)
-	case rate >= 99.95:
-		return fmt.Sprintf("%.0f", rate)
-	}
-	return fmt.Sprintf("%.1f", rate)
 }
 
 // sparkline draws numbers as bars, the largest as the highest. Only nothing has
@@ -301,33 +280,18 @@ func (v *topView) memberRows(members []topMember) (rows []topLine) {
 	members = slices.Clone(members)
 	v.order.sort(members)
 	for _, m := range members {
-		heart, style := fmt.Sprintf("%v, %s ago", m.pulse.State, spanText(m.pulse.Age)), ""
-		switch m.pulse.State {
-		case orbit.Missing:
-			heart = "none yet"
-		case orbit.Stale:
+		style := ""
+		if m.pulse.State == orbit.Stale {
 			style = red
 		}
-		rows = append(rows, topLine{fmt.Sprintf(memberFormat, m.node, m.pid, spanText(m.age), heart), style})
+		rows = append(rows, topLine{fmt.Sprintf(memberFormat, m.node, m.pid, spanText(m.age)+" ago", pulseText(m.pulse)), style})
 	}
 	return rows
 }
 
 func holderRows(holders []orbit.Holder) (rows []topLine) {
-	holders = slices.Clone(holders)
-	slices.SortFunc(holders, func(a, b orbit.Holder) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label))
-	})
 	for _, h := range holders {
-		left, token := spanText(h.Left), strconv.FormatUint(h.Token, 10)
-		if h.Left > forever {
-			left = "for good"
-		}
-		if h.Token == 0 {
-			token = "claiming"
-		}
-		subject := fmt.Sprintf("%d %q", h.Kind, h.Label)
-		rows = append(rows, topLine{text: fmt.Sprintf(holderFormat, h.Node, h.PID, token, left, bytesAsText([]byte(h.Owner)), subject)})
+		rows = append(rows, topLine{text: fmt.Sprintf(holderFormat, h.Node, h.PID, tokenText(h.Token), leftText(h.Left), ownerText(h.Owner), subjectText(&h))})
 	}
 	return rows
 }
@@ -340,12 +304,12 @@ func cacheSection(c *topCache) topSection {
 	}
 	text := "      nothing is being written"
 	if c.rate > 0 {
-		lap := time.Duration(math.Min(float64(c.capacity)/c.rate*float64(time.Second), float64(forever)))
+		lap := time.Duration(min(float64(c.capacity)/c.rate*float64(time.Second), math.MaxInt64/2))
 		text = fmt.Sprintf("      %s writes per s: at that pace a value is pushed out after %s", rateText(c.rate), spanText(lap))
 	}
 	s := topSection{head: "      cache", rows: []topLine{{text: text}}}
 	for _, p := range c.prefixes {
-		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      prefix %q: %s, %d pushed out", p.prefix, plural(p.keys, "key"), p.evicted)})
+		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      prefix %q: %s, %d pushed out", p.prefix, counted(p.keys, "key"), p.evicted)})
 	}
 	if c.unwatched > 0 {
 		s.rows = append(s.rows, topLine{text: fmt.Sprintf("      and %d more prefixes", c.unwatched)})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"orbit"
@@ -40,9 +39,7 @@ func lookAt(name string) (*view, error) {
 	v.fleet, v.err = observe(name)
 	found := segments(name)
 	switch {
-	case errors.Is(v.err, orbit.ErrName):
-		return nil, usagef("%s", plain(v.err))
-	case errors.Is(v.err, errors.ErrUnsupported):
+	case errors.Is(v.err, orbit.ErrName), errors.Is(v.err, errors.ErrUnsupported):
 		return nil, v.err
 	case errors.Is(v.err, orbit.ErrNotExist) && len(found) > 0:
 		v.err = fmt.Errorf("fleet %q has segments of rings, but no roster", name)
@@ -67,29 +64,31 @@ func lookAt(name string) (*view, error) {
 		}
 		return v, nil
 	}
-	v.open(sizes)
-	members, err := v.fleet.Members()
+	err := v.open(sizes)
+	if err == nil {
+		v.members, err = v.fleet.Members()
+	}
 	if err != nil {
 		v.fleet, v.err = nil, err
 	}
-	v.members = members
 	return v, nil
 }
 
-// open opens all rings that there are. Not every system can list them, but
-// each can say that one does not exist.
-func (v *view) open(sizes map[uint8]int64) {
-	for kind := 1; kind <= 255; kind++ {
-		ring, err := v.fleet.Ring(uint8(kind))
+// open opens all rings that there are.
+func (v *view) open(sizes map[uint8]int64) error {
+	kinds, err := kindsOf(v.fleet)
+	for _, kind := range kinds {
+		ring, err := v.fleet.Ring(kind)
 		if errors.Is(err, orbit.ErrNotExist) {
-			continue
+			continue // removed since
 		}
-		r := &ringView{kind: uint8(kind), ring: ring, err: err, size: -1}
-		if size, ok := sizes[r.kind]; ok {
+		r := &ringView{kind: kind, ring: ring, err: err, size: -1}
+		if size, ok := sizes[kind]; ok {
 			r.size = size
 		}
 		v.rings = append(v.rings, r)
 	}
+	return err
 }
 
 func (v *view) close() {
@@ -98,13 +97,16 @@ func (v *view) close() {
 	}
 }
 
-// ring returns the view of one ring.
+// ring returns the view of one ring, which must be sound.
 func (v *view) ring(kind uint8) (*ringView, error) {
+	if v.fleet == nil {
+		return nil, v.err
+	}
 	i := slices.IndexFunc(v.rings, func(r *ringView) bool { return r.kind == kind })
 	if i < 0 {
 		return nil, fmt.Errorf("ring %d of fleet %q: %w", kind, v.name, orbit.ErrNotExist)
 	}
-	return v.rings[i], nil
+	return v.rings[i], v.rings[i].err
 }
 
 // size adds up what is known of the sizes of the segments.
@@ -121,40 +123,4 @@ type segment struct {
 	size   int64
 	opened time.Time // when it was last opened to write
 	stays  string    // why [orbit.Remove] leaves it where it is, "" if it goes
-}
-
-// plain writes an error without the name of the library in front.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }
-
-// sizeText is bytesText for a size that may be unknown.
-func sizeText(size int64) string {
-	if size < 0 {
-		return "-"
-	}
-	return bytesText(size)
-}
-
-// counted writes a number of things, as in "1 ring" or "2 rings".
-func counted(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-// known is nil for what is not known, which is null in JSON.
-func known[T any](v T, ok bool) *T {
-	if !ok {
-		return nil
-	}
-	return &v
-}
-
-// errorText is what JSON says of an error.
-func errorText(err error) *string {
-	if err == nil {
-		return nil
-	}
-	text := plain(err)
-	return &text
 }
