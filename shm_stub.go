@@ -1,4 +1,4 @@
-//go:build !darwin && (!linux || mips || mipsle || arm && !arm.7)
+//go:build !darwin && (!linux || mips || mipsle || (arm && !arm.7))
 
 package orbit
 
