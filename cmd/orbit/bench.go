@@ -42,7 +42,7 @@ this process is killed.
   orbit bench -for 1m -json >bench.json
 `,
 	flags: func(f *flag.FlagSet) {
-		spanFlag(f, &benchFlags.length, "for", 10*time.Second, 200*time.Millisecond, "the `duration` of all measuring, at least 200ms; shorter is less exact")
+		spanFlag(f, &benchFlags.length, "for", 10*time.Second, 200*time.Millisecond, "the `duration` of all measuring, at least 200ms; longer is more exact")
 		f.BoolVar(&benchFlags.json, "json", false, "print one JSON object when all is measured")
 	},
 	run: runBench,

@@ -132,6 +132,7 @@ func TestTextForPeople(t *testing.T) {
 		{pulseText(orbit.Pulse{State: orbit.Missing}), "missing"},
 		{pulseText(orbit.Pulse{State: orbit.Stale, Age: 4 * time.Second}), "stale, 4s ago"},
 		{expiryText(0), "never"},
+		{expiryText(math.MinInt64 / 2), "at once"},
 		{expiryText(orbit.Now() - orbit.Stamp(time.Hour)), "1h0m ago"},
 		{counted(1, "key"), "1 key"},
 		{counted(uint64(2), "key"), "2 keys"},

@@ -35,6 +35,21 @@ func prefixesOf(ring *orbit.Ring) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), nil
 }
 
+// eachCache does something with a handle of each prefix, one after the other:
+// a handle takes memory in proportion to the ring.
+func eachCache(f *orbit.Fleet, prefixes []string, do func(*orbit.Cache) error) error {
+	for _, prefix := range prefixes {
+		cache, err := orbit.OpenCache(f, prefix)
+		if err != nil {
+			return err
+		}
+		if err := do(cache); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A prefixCount is how many keys of a prefix have a value.
 type prefixCount struct {
 	prefix string
@@ -47,20 +62,14 @@ func countKeys(f *orbit.Fleet, ring *orbit.Ring) (list []prefixCount, err error)
 	if err != nil {
 		return nil, err
 	}
-	for _, prefix := range prefixes {
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			return nil, err
-		}
+	err = eachCache(f, prefixes, func(cache *orbit.Cache) error {
 		stats, err := cache.Stats()
-		if err != nil {
-			return nil, err
-		}
 		if stats.Entries > 0 {
-			list = append(list, prefixCount{prefix, stats.Entries})
+			list = append(list, prefixCount{cache.Prefix(), stats.Entries})
 		}
-	}
-	return list, nil
+		return err
+	})
+	return list, err
 }
 
 // An entry is a key that has a value, with what is known about it.

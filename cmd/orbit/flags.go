@@ -29,7 +29,7 @@ func freshFlag(f *flag.FlagSet, fresh *time.Duration) {
 }
 
 func kindFlag(f *flag.FlagSet, kind *uint8, usage string) {
-	f.Func("kind", usage+": a number, cache, events, heartbeat or contest", func(s string) (err error) {
+	f.Func("kind", usage+":\na number, cache, events, heartbeat or contest", func(s string) (err error) {
 		*kind, err = parseKind(s)
 		return err
 	})

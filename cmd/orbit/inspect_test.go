@@ -662,6 +662,47 @@ func TestInfoShowsEventsClaimsAndEntries(t *testing.T) {
 	wantIn(t, "info contest", text, "2 of 2048 held", "claimed", "222:1:1", "tester")
 }
 
+func TestObjectsOfATypeHaveTheSameKeysWhateverPrintsThem(t *testing.T) {
+	t.Parallel()
+	name := ownFleet(t)
+	f := fullFleet(t, name)
+	cache := must(orbit.OpenCache(f, "p\xff"))(t)
+	must(0, cache.Delete("k\xff"))(t)
+	must(0, cache.Reset())(t)
+	must(0, cache.Put("k\xff", []byte{0xff}, time.Hour))(t)
+	bus := must(orbit.Events(f))(t)
+	must(bus.Ring().Mint())(t)
+	must(bus.Ring().Publish(9, 0, []byte("short")))(t)
+	must(bus.Publish("t\xff", nil))(t)
+	must(orbit.Claim[office](must(orbit.OpenContest(f))(t), "l\xff", "o\xff", time.Hour))(t)
+	must(f.Ring(10))(t)
+	must(0, os.Truncate(segmentPath(name, 10), 100))(t)
+	keys := map[string][]string{}
+	for _, args := range [][]string{
+		{"ls", name}, {"info", name}, {"info", name, "-kind", "9"}, {"info", name, "-kind", "cache"}, {"info", name, "-kind", "events"},
+		{"info", name, "-kind", "heartbeat"}, {"info", name, "-kind", "contest"}, {"who", name}, {"keys", name}, {"keys", "-values", name},
+		{"get", "-prefix", "pre", name, "a"}, {"tail", name}, {"tail", "-kind", "9", name}, {"tail", "-kind", "cache", name},
+		{"tail", "-kind", "heartbeat", name}, {"tail", "-kind", "contest", name},
+	} {
+		for _, o := range objects(t, exitDone, args...) {
+			if o["fleet"] != name {
+				t.Errorf("%q: got fleet %v of %v, want %q", args, o["fleet"], o, name)
+			}
+			has := slices.Sorted(maps.Keys(o))
+			has = slices.DeleteFunc(has, func(k string) bool { return strings.HasSuffix(k, "_hex") && o[strings.TrimSuffix(k, "_hex")] == nil })
+			if what := fmt.Sprint(o["type"]); keys[what] == nil {
+				keys[what] = has
+			} else if !slices.Equal(keys[what], has) {
+				t.Errorf("%q: got keys %q of %s, want %q", args, has, what, keys[what])
+			}
+		}
+	}
+	want := []string{"beat", "cache", "claim", "entry", "event", "fleet", "frame", "holder", "member", "passed", "pulse", "ring", "trouble", "write"}
+	if got := slices.Sorted(maps.Keys(keys)); !slices.Equal(got, want) {
+		t.Errorf("got types %q, want %q", got, want)
+	}
+}
+
 func TestInfoPassesOverFramesThatAreNoEvents(t *testing.T) {
 	t.Parallel()
 	name := ownFleet(t)

@@ -67,18 +67,12 @@ func wantedEntries(f *orbit.Fleet) (entries []entry, err error) {
 	} else if prefixes, err = prefixesOf(ring); err != nil {
 		return nil, err
 	}
-	for _, prefix := range prefixes {
-		cache, err := orbit.OpenCache(f, prefix)
-		if err != nil {
-			return nil, err
-		}
+	err = eachCache(f, prefixes, func(cache *orbit.Cache) error {
 		more, err := entriesOf(cache)
-		if err != nil {
-			return nil, err
-		}
 		entries = append(entries, more...)
-	}
-	return entries, nil
+		return err
+	})
+	return entries, err
 }
 
 func tabulateEntries(entries []entry) error {

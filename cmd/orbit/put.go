@@ -34,7 +34,7 @@ nothing, with exit code 1.
 `,
 	flags: func(f *flag.FlagSet) {
 		prefixFlag(f, &putFlags.prefix)
-		spanFlag(f, &putFlags.ttl, "ttl", 0, 0, "the `duration` for which the key has the value; as long as the ring holds it unless given")
+		spanFlag(f, &putFlags.ttl, "ttl", 0, 0, "the `duration` for which the key has the value\n(default as long as the ring holds it)")
 		f.BoolVar(&putFlags.add, "add", false, "only if the key has no value")
 		createFlag(f, &putFlags.create)
 	},

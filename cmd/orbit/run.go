@@ -83,12 +83,12 @@ Exit codes:
 `,
 	flags: func(f *flag.FlagSet) {
 		f.Func("kind", "the `kind` of the subject, from 1 to 199: that of a Go type to contend with\na program that claims by it (default 199)", setSubjectKind)
-		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see (default the command's name)")
+		f.StringVar(&runFlags.owner, "owner", "", "in whose `name` the claim is made, for others to see\n(default the command's name)")
 		spanFlag(f, &runFlags.ttl, "ttl", 10*time.Second, minTTL, "the `duration` for which the claim stands if this process hangs or is stopped;\nit is renewed three times as often")
 		runFlags.wait = -1
-		f.Func("wait", "wait no longer than this `duration` for the subject to be free (default as long as it takes)", setWait)
+		f.Func("wait", "the longest `duration` to wait for the subject to be free\n(default as long as it takes)", setWait)
 		f.BoolFunc("nowait", "do not wait, as with -wait 0", func(string) error { return setWait("0") })
-		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's codes")
+		f.IntVar(&runFlags.busyExit, "busy-exit", exitNo, "the exit `code` if the subject is held, to tell that from the command's")
 		spanFlag(f, &runFlags.killAfter, "kill-after", 2*time.Second, 0, "the `duration` between SIGTERM and SIGKILL if the claim is lost")
 		createFlag(f, &runFlags.create)
 	},

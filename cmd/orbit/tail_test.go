@@ -225,7 +225,7 @@ func TestTailDecodesClaimsBeatsAndFrames(t *testing.T) {
 		"12":        `^12:1:0 +kind 3, version 77  hello\n$`,
 		"cache": `^200:1:0 +put     prefix "p\\xff"  key "k"  expires in (59m\d+s|1h0m0s)  v\n` +
 			`200:1:1 +put     prefix "p\\xff"  key "bin"  expires never  0xff\n` +
-			`200:1:2 +put     prefix "p\\xff"  key "past"  expired 1h0m ago\n` +
+			`200:1:2 +put     prefix "p\\xff"  key "past"  expired at once\n` +
 			`200:1:3 +delete  prefix "p\\xff"  key "k"\n` +
 			`200:1:4 +reset   prefix "p\\xff"\n` +
 			`200:1:5 +add     prefix "p\\xff"  key "k"  expires never  new\n` +

@@ -172,6 +172,8 @@ func expiryText(expiry orbit.Stamp) string {
 	switch age := expiry.Age(); {
 	case expiry == 0:
 		return "never"
+	case expiry < 0: // before the clock began
+		return "at once"
 	case age >= 0:
 		return spanText(age) + " ago"
 	default:
