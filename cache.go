@@ -46,6 +46,9 @@ import (
 // own writes, and those of any process that has told it so, whoever else is
 // stopped in the middle of a write.
 //
+// Beside writers that fill the whole ring faster than a reader can follow, time
+// and again, a read can miss a key that they put anew all the while.
+//
 // All methods are safe for concurrent use. They fail with [ErrClosed] once the
 // fleet is closed, and with [ErrDamaged] as those of [Ring] do.
 type Cache struct {
@@ -556,7 +559,7 @@ func (c *Cache) current() bool {
 // findLocked brings the index up to date and asks it.
 func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, want bool) ([]byte, error) {
 	moved := false
-	for range maxAttempts {
+	for attempt := range maxAttempts {
 		changed, err := c.sync()
 		if err != nil {
 			*a = cacheAnswer{}
@@ -567,7 +570,7 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 			*a = cacheAnswer{}
 			return dst, c.ring.gateError()
 		}
-		if !a.moved && (a.hit || !a.late && !c.lapped) {
+		if !a.moved && (a.hit || !a.late && !c.lapped || attempt >= maxLaps) {
 			return out, nil
 		}
 		if !a.moved {
@@ -587,6 +590,11 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 	*a = cacheAnswer{}
 	return dst, within(c.place(), problem("overwritten at every attempt", ErrBusy))
 }
+
+// maxLaps is how often a miss is asked about again because the ring was lapped
+// during the look. Writers that are faster than a reader can follow could go on
+// for ever.
+const maxLaps = 8
 
 // answer asks the index for a key, and the ring for what the index points to.
 // It may run while the index changes: then its answer is void.
