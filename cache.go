@@ -594,7 +594,7 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 // maxLaps is how often a miss is asked about again because the ring was lapped
 // during the look. Writers that are faster than a reader can follow could go on
 // for ever.
-const maxLaps = 8
+const maxLaps = 1
 
 // answer asks the index for a key, and the ring for what the index points to.
 // It may run while the index changes: then its answer is void.
