@@ -107,7 +107,7 @@ func startAdder(t *testing.T, name, geometry string, who, adders, keys, size int
 // order, in a ring that holds all they write. Some are stopped on the way,
 // until the others are through, and some are killed.
 func TestEachKeyIsAddedOnce(t *testing.T) {
-	const adders, keys, geometry = 8, 900, "32768x128"
+	const adders, keys, geometry = 8, 400, "32768x128"
 	for _, c := range []struct{ killed, stopped int }{{0, 0}, {3, 0}, {0, 3}, {2, 2}} {
 		t.Run(fmt.Sprintf("%d killed, %d stopped", c.killed, c.stopped), func(t *testing.T) {
 			name := proc.Fleet(t)
@@ -128,13 +128,16 @@ func TestEachKeyIsAddedOnce(t *testing.T) {
 					stop(t, procs[who])
 				}
 			}
-			for _, p := range procs[c.killed+c.stopped:] {
+			for _, p := range procs {
 				p.Say("end")
+			}
+			for _, p := range procs[c.killed+c.stopped:] {
 				p.Finish()
 			}
 			for _, p := range procs[c.killed : c.killed+c.stopped] {
 				p.Continue()
-				p.Say("end")
+			}
+			for _, p := range procs[c.killed : c.killed+c.stopped] {
 				p.Finish()
 			}
 			for k := range keys {

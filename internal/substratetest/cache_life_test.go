@@ -272,6 +272,7 @@ func TestIterationWhileOthersWrite(t *testing.T) {
 	}()
 	rounds, moving := 0, 0
 	for end := false; !end || moving == 0; rounds++ {
+		time.Sleep(50 * time.Microsecond)
 		select {
 		case <-done:
 			end = true

@@ -101,6 +101,7 @@ func publisher(args []string) error {
 
 type listener struct {
 	*orbit.Subscriber
+	ring   *orbit.Ring
 	filter string
 	start  uint64
 	next   uint64            // the counter behind the last event
@@ -109,9 +110,10 @@ type listener struct {
 	gapped uint64            // turns that were left out
 }
 
-func listen(s *orbit.Subscriber, filter string) *listener {
+func listen(b *orbit.EventBus, filter string) *listener {
+	s := b.SubscribeOldest(filterOf(filter)...)
 	at := s.Position().Counter
-	return &listener{Subscriber: s, filter: filter, start: at, next: at, turns: map[uint64]uint64{}}
+	return &listener{Subscriber: s, ring: b.Ring(), filter: filter, start: at, next: at, turns: map[uint64]uint64{}}
 }
 
 // hear checks an event against all that the bus promises of it.
@@ -187,7 +189,15 @@ func unlessNoFrame(err error) error {
 	return err
 }
 
-// follow hears events in one of four manners until the context ends.
+// sleepIn waits a little, and the first time until the ring has been lapped.
+func (l *listener) sleepIn(ctx context.Context) {
+	time.Sleep(2 * time.Millisecond)
+	for l.Tally().Overwritten == 0 && ctx.Err() == nil && l.ring.Head()-l.Position().Counter <= uint64(l.ring.Geometry().Capacity) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// follow hears events in one of several manners until the context ends.
 func (l *listener) follow(ctx context.Context, manner string, heard func(n uint64)) error {
 	var ev orbit.Event
 	batch := make([]orbit.Event, 7)
@@ -199,7 +209,7 @@ func (l *listener) follow(ctx context.Context, manner string, heard func(n uint6
 				time.Sleep(50 * time.Microsecond)
 			}
 			if manner == "slow" {
-				time.Sleep(2 * time.Millisecond)
+				l.sleepIn(ctx)
 			}
 		case "batch":
 			var n int
@@ -244,7 +254,7 @@ func subscriber(args []string) error {
 	if err != nil {
 		return err
 	}
-	l := listen(b.SubscribeOldest(filterOf(args[2])...), args[2])
+	l := listen(b, args[2])
 	l.Grace = patience
 	fmt.Println("ready")
 	ctx, cancel := context.WithCancel(context.Background())
