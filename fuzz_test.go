@@ -293,7 +293,7 @@ func FuzzContestTable(f *testing.F) {
 		brief, _ := orbit.Claim[contestJob](b, "brief", "beta", time.Millisecond)
 		contestPoke(t, name, func(table []byte) {
 			for ; len(script) >= 12; script = script[12:] {
-				word := int(binary.NativeEndian.Uint32(script)) % words
+				word := int(binary.NativeEndian.Uint32(script) % uint32(words))
 				copy(table[8*word:], script[4:12])
 			}
 		})
