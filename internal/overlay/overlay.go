@@ -241,7 +241,9 @@ type file struct {
 	tree    *ast.File
 	patches []patch
 	found   map[string]int // what was found in all files
-	serial  int            // of the last loop
+
+	stepSeen bool // whether package step is imported
+	serial   int  // of the last loop
 }
 
 func instrument(name, text string, found map[string]int) (string, error) {
@@ -353,10 +355,19 @@ func (f *file) answer(d *ast.FuncDecl) {
 	}
 }
 
+// importStep lets the file see package step, unless it does: a fault may have
+// brought it.
 func (f *file) importStep() {
-	if f.found["step in "+f.name]++; f.found["step in "+f.name] == 1 {
-		f.importAs("step", stepPath)
+	if f.stepSeen {
+		return
 	}
+	f.stepSeen = true
+	for _, s := range f.tree.Imports {
+		if path, err := strconv.Unquote(s.Path.Value); err == nil && path == stepPath {
+			return
+		}
+	}
+	f.importAs("step", stepPath)
 }
 
 // loop reports the tries of the function's loop, after a look at the variables
