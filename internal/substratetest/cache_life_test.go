@@ -3,6 +3,7 @@
 package substratetest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -48,7 +49,6 @@ func keeper(args []string) error {
 		return err
 	}
 	fmt.Println("ready")
-	var buf []byte
 	for {
 		var key, turn uint64
 		words := strings.Fields(read())
@@ -80,9 +80,7 @@ func keeper(args []string) error {
 				err = other.Put("x", nil, 0)
 			}
 		case "get":
-			if buf, s.CacheMeta, err = c.GetMeta(buf[:0], name); s.Hit && err == nil {
-				s.Who, s.Turn, err = checkValue(buf, key)
-			}
+			err = s.get(c, name, key)
 		}
 		if err != nil {
 			s.Error = err.Error()
@@ -91,6 +89,23 @@ func keeper(args []string) error {
 		text, _ := json.Marshal(s)
 		fmt.Println(string(text))
 	}
+}
+
+// get reads a key in two ways, which must agree if nobody writes it meanwhile.
+func (s *said) get(c *orbit.Cache, name string, key uint64) error {
+	quick, ok, err := c.Get(name)
+	if err != nil {
+		return err
+	}
+	full, meta, err := c.GetMeta(nil, name)
+	if s.CacheMeta = meta; err != nil || !meta.Hit {
+		return err
+	}
+	if !ok || !bytes.Equal(quick, full) {
+		return fmt.Errorf("Get has %x, %v, and GetMeta %x", quick, ok, full)
+	}
+	s.Who, s.Turn, err = checkValue(full, key)
+	return err
 }
 
 type keeperProcess struct {

@@ -147,11 +147,22 @@ func (m *mix) step() error {
 	return m.readOwn(rand.Uint64N(ownKeys))
 }
 
+// read reads a key in one of two ways, of which the quicker says no more than
+// whether it has a value.
+func (m *mix) read(c *orbit.Cache, name string) (got []byte, meta orbit.CacheMeta, err error) {
+	if rand.IntN(2) == 0 {
+		got, meta.Hit, err = c.AppendGet(m.buf[:0], name)
+	} else {
+		got, meta, err = c.GetMeta(m.buf[:0], name)
+	}
+	m.buf = got
+	return got, meta, err
+}
+
 // readShared reads a key that all write: it has a whole value of its own, from
 // no frame older than one seen before, and of no writer an older one.
 func (m *mix) readShared(key uint64, name string) error {
-	got, meta, err := m.shared.GetMeta(m.buf[:0], name)
-	m.buf = got
+	got, meta, err := m.read(m.shared, name)
 	if err != nil || !meta.Hit {
 		return err
 	}
@@ -162,6 +173,9 @@ func (m *mix) readShared(key uint64, name string) error {
 	}
 	if m.latest[key] == nil {
 		m.latest[key] = map[uint64]uint64{}
+	}
+	if meta.Epoch == 0 {
+		meta.Epoch = m.epoch[key] // it was not told
 	}
 	if meta.Epoch < m.epoch[key] || turn < m.latest[key][who] {
 		return fmt.Errorf("key %d went back to turn %d of %d at epoch %d, after turn %d and epoch %d", key, turn, who, meta.Epoch, m.latest[key][who], m.epoch[key])
@@ -226,8 +240,7 @@ func (m *mix) lapped(from uint64) bool {
 // unless the ring was lapped since.
 func (m *mix) readOwn(key uint64) error {
 	mine := m.mine[key]
-	got, meta, err := m.own.GetMeta(m.buf[:0], strconv.FormatUint(key, 10))
-	m.buf = got
+	got, meta, err := m.read(m.own, strconv.FormatUint(key, 10))
 	switch {
 	case err != nil:
 		return err
