@@ -46,6 +46,9 @@ import (
 // own writes, and those of any process that has told it so, whoever else is
 // stopped in the middle of a write.
 //
+// Beside writers that fill the whole ring faster than a reader can follow, time
+// and again, a read can miss a key that they put anew all the while.
+//
 // All methods are safe for concurrent use. They fail with [ErrClosed] once the
 // fleet is closed, and with [ErrDamaged] as those of [Ring] do.
 type Cache struct {
@@ -66,6 +69,10 @@ type Cache struct {
 	index cacheIndex
 	taken []byte // the record being taken into the index
 	other []byte // a record it is compared with
+
+	// lapped is whether the last bringing up to date found frames below the
+	// head that were overwritten meanwhile: the index is of no one moment.
+	lapped bool
 }
 
 // cacheGeometry is the geometry of the cache's ring unless the options of the
@@ -133,6 +140,8 @@ func (c *Cache) deadline(ttl time.Duration) int64 {
 	switch {
 	case ttl > 0 && at < now:
 		return math.MaxInt64
+	case ttl < 0:
+		return math.MinInt64 / 2 // over by every clock
 	case at == 0:
 		return -1
 	}
@@ -166,7 +175,9 @@ func (c *Cache) Delete(key string) error {
 }
 
 // Reset makes all keys of the handle's prefix have nothing, and leaves those
-// of other prefixes. It is one frame. It fails as [Cache.Put].
+// of other prefixes. It is one frame, and has its place among puts by its
+// counter: one that others began later and finished earlier stays. It fails as
+// [Cache.Put].
 func (c *Cache) Reset() error {
 	if c.tooLarge("", 0) {
 		return c.refuse("", 0)
@@ -244,7 +255,8 @@ func (c *Cache) putRecord(s unsafe.Pointer, settled uint64, key string) int {
 //
 // It fails as [Cache.Put] does, and with [ErrBusy] if others wrote so much
 // between its look at the key and its own frame, again and again, that nobody
-// could tell whether the key had nothing.
+// could tell whether the key had nothing; or so much after that, while it was
+// stopped, that it cannot tell any more whether it added.
 func (c *Cache) Add(key string, value []byte, ttl time.Duration) (added bool, err error) {
 	if c.tooLarge(key, len(value)) {
 		return false, c.refuse(key, len(value))
@@ -295,6 +307,9 @@ func (c *Cache) won(n uint64, settled uint32, key string) (bool, error) {
 		switch {
 		case c.ring.gate.Load() != gateOpen:
 			return false, c.ring.gateError()
+		case verdict == addGone:
+			// It may have counted for others, and must not count twice.
+			return false, within(c.place(), problem("too many writers to tell whether the key was added", ErrBusy))
 		case verdict != addOpen:
 			return verdict == addCounts, nil
 		}
@@ -354,10 +369,13 @@ func (c *Cache) get(dst []byte, key string) ([]byte, bool, error) {
 	r, x := c.ring, &c.index
 	hash := x.hash(key)
 	head := atomic.LoadUint64(r.head)
+	if head != x.complete.Load() { // before the index is looked at, and after
+		return c.appendGet(dst, key)
+	}
 	i := x.buckets[hash&x.mask].Load()
 	e := &x.entries[i]
 	link := uint32(e.link.Load())
-	if head != x.complete.Load() || link&^linkExpires != cachePut || link&linkExpires != 0 && e.expiry.Load() <= c.now() {
+	if link&^linkExpires != cachePut || link&linkExpires != 0 && e.expiry.Load() <= c.now() {
 		return c.appendGet(dst, key)
 	}
 	n := e.counter.Load()
@@ -481,9 +499,15 @@ type cacheAnswer struct {
 	hit     bool
 	evicted bool
 	moved   bool // the slot has a newer frame: look again
+	late    bool // the clock was read after the head
 	epoch   uint64
 	expiry  int64
 	hash    uint64
+
+	// The time as of which values are judged, once one asked for it. What was
+	// put before a value expired is below a head that is read after that.
+	now     int64
+	clocked bool
 }
 
 // find looks a key up, and appends its value to dst if it is wanted.
@@ -507,7 +531,7 @@ func (c *Cache) lookup(dst []byte, key string, a *cacheAnswer, want bool) ([]byt
 	hash := c.index.hash(key)
 	if seq := c.index.seq.Load(); seq&1 == 0 && c.current() {
 		out := c.answer(dst, key, hash, a, want)
-		if !a.moved && c.index.seq.Load() == seq && c.ring.gate.Load() == gateOpen {
+		if !a.moved && (a.hit || !a.late) && c.index.seq.Load() == seq && c.ring.gate.Load() == gateOpen {
 			return out, nil
 		}
 	}
@@ -535,7 +559,7 @@ func (c *Cache) current() bool {
 // findLocked brings the index up to date and asks it.
 func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, want bool) ([]byte, error) {
 	moved := false
-	for range maxAttempts {
+	for attempt := range maxAttempts {
 		changed, err := c.sync()
 		if err != nil {
 			*a = cacheAnswer{}
@@ -546,8 +570,11 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 			*a = cacheAnswer{}
 			return dst, c.ring.gateError()
 		}
-		if !a.moved {
+		if !a.moved && (a.hit || !a.late && !c.lapped || attempt >= maxLaps) {
 			return out, nil
+		}
+		if !a.moved {
+			continue // a miss of no one moment
 		}
 		// The slot was marked for a newer frame. If after that the index was
 		// still up to date, the value is simply gone; otherwise ask again.
@@ -564,11 +591,16 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 	return dst, within(c.place(), problem("overwritten at every attempt", ErrBusy))
 }
 
+// maxLaps is how often a miss is asked about again because the ring was lapped
+// during the look. Writers that are faster than a reader can follow could go on
+// for ever.
+const maxLaps = 1
+
 // answer asks the index for a key, and the ring for what the index points to.
 // It may run while the index changes: then its answer is void.
 func (c *Cache) answer(dst []byte, key string, hash uint64, a *cacheAnswer, want bool) []byte {
 	x := &c.index
-	*a = cacheAnswer{hash: hash}
+	*a = cacheAnswer{hash: hash, now: a.now, clocked: a.clocked}
 	if len(key) > c.maxKey {
 		return dst
 	}
@@ -585,7 +617,7 @@ func (c *Cache) answer(dst []byte, key string, hash uint64, a *cacheAnswer, want
 			if out, same := c.examine(dst, key, e, link, n, a, want); same {
 				return out
 			}
-		} else if uint8(link) == cacheGhost && !a.moved && x.recent(n) && c.unexpired(e) {
+		} else if uint8(link) == cacheGhost && !a.moved && x.recent(n) && c.unexpired(e, a) {
 			a.evicted, a.epoch, a.expiry = true, n, e.expiry.Load()
 		}
 	}
@@ -608,7 +640,7 @@ func (c *Cache) examine(dst []byte, key string, e *cacheEntry, link, n uint64, a
 		}
 		return dst, false
 	}
-	hit := uint8(link) != cacheDelete && c.unexpired(e)
+	hit := uint8(link) != cacheDelete && c.unexpired(e, a)
 	if hit && want {
 		dst = slices.Grow(dst, length)
 		r.mem.appendBytes(dst, unsafe.Add(s, at), length)
@@ -629,16 +661,19 @@ func (c *Cache) about(s unsafe.Pointer, key string) bool {
 }
 
 // unexpired tells whether the value of an entry has time to live.
-func (c *Cache) unexpired(e *cacheEntry) bool {
+func (c *Cache) unexpired(e *cacheEntry, a *cacheAnswer) bool {
 	expiry := e.expiry.Load()
-	return expiry == 0 || c.now() < expiry
+	if expiry != 0 && !a.clocked {
+		a.now, a.clocked, a.late = c.now(), true, true
+	}
+	return expiry == 0 || a.now < expiry
 }
 
 // moved notes that the key's frame was overwritten: the answer unless there is
 // a newer one.
 func (c *Cache) moved(e *cacheEntry, link, n uint64, a *cacheAnswer) {
 	a.moved, a.epoch, a.expiry = true, n, e.expiry.Load()
-	a.evicted = uint8(link) != cacheDelete && c.unexpired(e)
+	a.evicted = uint8(link) != cacheDelete && c.unexpired(e, a)
 }
 
 // voided tells whether the frames that an add stands on are no longer all
@@ -657,6 +692,7 @@ func (c *Cache) sync() (changed bool, err error) {
 	if r.gate.Load() != gateOpen {
 		return false, r.gateError()
 	}
+	c.lapped = false
 	head, first, next := atomic.LoadUint64(r.head), atomic.LoadUint64(r.first), x.next.Load()
 	changed = head != next || first != x.first.Load()
 	if !changed && x.waiting.Load() == 0 {
@@ -746,7 +782,12 @@ func (c *Cache) take(n uint64) {
 		return
 	}
 	rec, ok := c.recordAt(n, &c.taken)
-	if !ok || string(rec.prefix) != c.prefix {
+	if !ok {
+		// Where a frame was, there may be a newer one about the same key.
+		c.lapped = c.lapped || since(atomic.LoadUint64((*uint64)(c.ring.slot(n))), n) > 0
+		return
+	}
+	if string(rec.prefix) != c.prefix {
 		return
 	}
 	if rec.op == cacheReset {
@@ -762,7 +803,7 @@ func (c *Cache) take(n uint64) {
 		case addOpen:
 			x.wait(n, stateOpen)
 			return
-		case addFailed:
+		case addFailed, addGone:
 			return
 		}
 		low = at
@@ -794,7 +835,8 @@ func (c *Cache) recordAt(n uint64, buf *[]byte) (rec cacheRecord, ok bool) {
 // What becomes of an add.
 const (
 	addCounts = iota
-	addFailed // somebody else's value came first, or nobody can tell any more
+	addFailed // somebody else's value came first
+	addGone   // the ring has not all of the frames any more that decide
 	addOpen   // an unfinished frame decides
 )
 
@@ -822,12 +864,12 @@ func (c *Cache) judge(n uint64, settled uint32, key string) (verdict int, at uin
 		case ErrHole, ErrLost:
 			continue
 		default:
-			return addFailed, q
+			return addGone, q
 		}
 		rec, ok := c.recordAt(q, &c.other)
 		switch {
 		case !ok && atomic.LoadUint64((*uint64)(r.slot(q))) != q<<counterShift|phaseDone:
-			return addFailed, q
+			return addGone, q
 		case !ok || string(rec.prefix) != c.prefix:
 		case rec.op == cacheReset, string(rec.key) == key && rec.op == cacheDelete:
 			return addCounts, q

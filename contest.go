@@ -206,8 +206,8 @@ func OpenContest(f *Fleet) (*Contest, error) {
 	}
 	// An observer takes the geometry it finds.
 	shape := shapeContest(r.header.capacity)
-	if r.header.tableLen != shape.len*wordSize {
-		return nil, r.fail(ErrForeign, "a table of "+itoa(r.header.tableLen)+" bytes, want "+itoa(shape.len*wordSize))
+	if err := r.wantTable(shape.len * wordSize); err != nil {
+		return nil, err
 	}
 	c, err := r.keepOne(func() closer { return newContest(r, shape) })
 	if err != nil {
@@ -221,6 +221,9 @@ func newContest(r *Ring, shape contestShape) *Contest {
 	c.armed.Store(endless)
 	if !r.fleet.readOnly {
 		c.guards = make([]atomic.Pointer[Guard], shape.records)
+		// No guard holds in a damaged table, and contexts must say so.
+		alarm := func() { c.arm(clockNow()) }
+		r.alarm.Store(&alarm)
 		// Members begin to look for free records apart from each other.
 		c.hint.Store(uint32(r.fleet.owner>>turnBits) * bucketSize)
 	}
@@ -370,6 +373,9 @@ func (c *Contest) contend(g *Guard, ttl time.Duration) error {
 	}
 	lapses := 0
 	for range maxAttempts {
+		if c.ring.gate.Load() != gateOpen {
+			return c.ring.gateError()
+		}
 		now := clockNow()
 		s := survey{contest: c, subject: &g.subject, now: now}
 		found, err := s.round()
@@ -388,7 +394,7 @@ func (c *Contest) contend(g *Guard, ttl time.Duration) error {
 			return err
 		case !won:
 			continue
-		case g.stands():
+		case g.stands() && c.ring.gate.Load() == gateOpen:
 			c.arm(g.deadline.Load())
 			return nil
 		}
@@ -781,10 +787,9 @@ type Guard struct {
 func (g *Guard) Token() uint64 { return g.token }
 
 // Valid tells whether the guard holds its subject. True means that it did at a
-// moment during the call, and that until the end of the call no other guard
-// was handed out. It does not say what is true when the caller acts on it: a
-// process can be stopped at any instruction, and wake up after its TTL. See
-// [Guard.Token] for what to do about that.
+// moment during the call. It does not say what is true when the caller acts on
+// it: a process can be stopped at any instruction, and wake up after its TTL.
+// See [Guard.Token] for what to do about that.
 //
 // False is final. It costs a look at the clock and makes no system call.
 func (g *Guard) Valid() (valid bool) {
@@ -939,8 +944,9 @@ func (g *Guard) withdraw() (freed bool) {
 		return false
 	}
 	freed = g.word != 0 && atomic.CompareAndSwapUint64(c.entry(g.entry), g.word, 0)
-	c.giveRecord(g.record)
+	// In this order: whoever has the record next puts its own guard there.
 	c.guards[g.record].CompareAndSwap(g, nil)
+	c.giveRecord(g.record)
 	g.record = noEntry
 	return freed
 }
@@ -954,7 +960,9 @@ func (g *Guard) prepare(now int64, ttl time.Duration) error {
 			return err
 		}
 		g.record = i
-		c.guards[i].Store(g)
+		if !c.guards[i].CompareAndSwap(nil, g) {
+			return c.ring.fail(ErrDamaged, "a record of the contest table is given out twice")
+		}
 	}
 	g.since = now
 	g.deadline.Store(endOf(now, ttl))
@@ -1017,7 +1025,8 @@ func (c *Contest) arm(at int64) {
 	}
 }
 
-// tick ends the guards whose time is over, and arms the timer for the next.
+// tick ends the guards whose time is over, or all in a damaged table, and arms
+// the timer for the next.
 // The guards are looked at after the timer was marked as not armed: whoever
 // made one later arms it for himself.
 func (c *Contest) tick() {
@@ -1034,7 +1043,7 @@ func (c *Contest) tick() {
 		if g == nil {
 			continue
 		}
-		if d := g.deadline.Load(); d > now {
+		if d := g.deadline.Load(); d > now && c.ring.gate.Load() == gateOpen {
 			next = min(next, d)
 		} else {
 			g.expire()

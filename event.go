@@ -293,7 +293,11 @@ func (b *EventBus) SubscribeNow(filters ...Filter) *Subscriber {
 // of one that had the name before and was removed.
 func (b *EventBus) SubscribeAt(p Position, filters ...Filter) (*Subscriber, error) {
 	r := b.ring
-	if p.Fleet != r.header.instance || int64(p.Counter-r.Head()) > 0 {
+	head := r.Head()
+	if r.gate.Load() != gateOpen {
+		return nil, r.gateError()
+	}
+	if p.Fleet != r.header.instance || int64(p.Counter-head) > 0 {
 		return nil, r.fail(ErrNotExist, "position "+strconv.FormatUint(p.Counter, 10)+" is of another incarnation of the fleet")
 	}
 	return b.subscribe(r.At(p.Counter), filters), nil

@@ -256,6 +256,57 @@ const (
 	maxCacheText  = 1<<16 - 1
 )
 
+// A CacheOp is what a frame of the cache's ring does.
+type CacheOp uint8
+
+// What a frame does to the key it names.
+const (
+	CachePut    CacheOp = cachePut
+	CacheAdd    CacheOp = cacheAdd // counts only if the key had nothing: see [Cache]
+	CacheDelete CacheOp = cacheDelete
+	CacheReset  CacheOp = cacheReset // of all keys of the prefix
+)
+
+// String returns the operation in one word.
+func (op CacheOp) String() string {
+	switch op {
+	case CachePut:
+		return "put"
+	case CacheAdd:
+		return "add"
+	case CacheDelete:
+		return "delete"
+	case CacheReset:
+		return "reset"
+	}
+	return "operation " + itoa(int(op))
+}
+
+// A CacheWrite is a frame of the cache's ring as [DecodeCache] reads it. What
+// a key has is for [Cache] to say: an add may not count, and a value expires.
+type CacheWrite struct {
+	Op     CacheOp
+	Prefix []byte
+	Key    []byte
+	Value  []byte
+	Expiry Stamp // 0 if never
+}
+
+// ErrCacheWrite matches every error of [DecodeCache].
+var ErrCacheWrite = errors.New("orbit: not a write to the cache")
+
+// DecodeCache reads a frame of the cache's ring, for tools that follow it. The
+// write's bytes alias the frame's payload. It does not allocate unless it
+// fails; every error matches [ErrCacheWrite].
+func DecodeCache(f Frame) (CacheWrite, error) {
+	rec, ok := decodeCacheRecord(f.Kind, int64(f.Version), f.Payload)
+	if !ok {
+		return CacheWrite{}, problem("not a write to the cache: "+CacheOp(f.Kind).String()+", "+itoa(len(f.Payload))+" bytes", ErrCacheWrite)
+	}
+	value := f.Payload[cacheValueAt(cacheLengths(len(rec.prefix), len(rec.key))):]
+	return CacheWrite{CacheOp(rec.op), rec.prefix, rec.key, value, Stamp(rec.expiry)}, nil
+}
+
 // cacheLengths is the lengths word of a record that is not an add.
 func cacheLengths(prefix, key int) uint64 { return uint64(prefix) | uint64(key)<<16 }
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -327,6 +328,317 @@ func FuzzContestTable(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A contestModel is what a contest must be like: who holds what, by label.
+type contestModel struct {
+	t       *testing.T
+	members [2]*orbit.Contest
+	claims  map[string]*modelClaim
+	guards  []*modelClaim // all that were ever handed out
+	token   uint64        // the largest so far
+}
+
+// modelClaim is a guard beside what the model knows about it.
+type modelClaim struct {
+	guard  *orbit.Guard
+	member int
+	label  string
+	owner  string
+	holds  bool
+}
+
+// FuzzContestModel does what a script says to a contest of two members and to
+// a model of it, and compares all results.
+func FuzzContestModel(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 0, 1, 1, 0, 4, 0, 3, 0, 0, 16})
+	f.Add([]byte{0, 4, 0, 4, 1, 4, 2, 0, 1, 0, 4, 4, 5, 0, 6, 0, 0, 4})
+	full := []byte(nil)
+	for i := range byte(70) {
+		full = append(full, i%2*8, i*2)
+	}
+	f.Add(append(full, 5, 0, 1, 3, 0, 200, 0, 201))
+	name := fleetName(f)
+	members := [2]*orbit.Contest{contestJoin(f, name, contestSmall), contestJoin(f, name, contestSmall)}
+	var token uint64
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) > 1000 {
+			script = script[:1000]
+		}
+		m := &contestModel{t: t, members: members, claims: map[string]*modelClaim{}, token: token}
+		for ; len(script) >= 2 && !t.Failed(); script = script[2:] {
+			m.do(script[0], script[1])
+		}
+		for _, c := range m.guards {
+			m.release(c)
+		}
+		if list, err := members[0].Holders(); len(list) > 0 || err != nil {
+			t.Errorf("after all were released, %+v hold, %v", list, err)
+		}
+		token = m.token
+	})
+}
+
+// do does one thing, as member op/8%2, with an argument.
+func (m *contestModel) do(op, arg byte) {
+	who := int(op / 8 % 2)
+	label, owner := fmt.Sprintf("label %d", arg/2), ""
+	if arg%2 == 0 {
+		owner = fmt.Sprintf("owner %d", op/16%2)
+	}
+	switch op % 8 {
+	case 0, 1:
+		m.claim(who, label, owner, time.Hour)
+	case 2:
+		m.claim(who, label, owner, 1) // which is over before it is handed out
+	case 3:
+		if len(m.guards) > 0 {
+			m.release(m.guards[int(arg)%len(m.guards)])
+		}
+	case 4:
+		if len(m.guards) > 0 {
+			m.renew(m.guards[int(arg)%len(m.guards)])
+		}
+	case 5:
+		m.holders(who)
+	case 6:
+		h, held, err := orbit.HolderOf[contestJob](m.members[who], label)
+		want, wantHeld := m.claims[label]
+		if err != nil || held != wantHeld || held && !m.same(h, want) {
+			m.t.Fatalf("HolderOf(%q) = %+v, %v, %v; want %+v", label, h, held, err, want)
+		}
+	}
+	for _, c := range m.guards {
+		if c.guard.Valid() != c.holds || (c.guard.Context().Err() == nil) != c.holds {
+			m.t.Fatalf("guard of %q with token %d: valid is %v, context %v; want %v", c.label, c.guard.Token(), c.guard.Valid(), c.guard.Context().Err(), c.holds)
+		}
+	}
+}
+
+func (m *contestModel) claim(who int, label, owner string, ttl time.Duration) {
+	g, err := orbit.Claim[contestJob](m.members[who], label, owner, ttl)
+	holder := m.claims[label]
+	again := holder != nil && holder.member == who && owner != "" && holder.owner == owner
+	var held *orbit.HeldError
+	switch {
+	case holder != nil && !again:
+		if !errors.As(err, &held) || !m.same(held.Holder, holder) {
+			m.t.Fatalf("Claim(%q) for %q = %v, want held by %+v", label, owner, err, holder)
+		}
+		return
+	case holder == nil && len(m.claims) == 64:
+		if !errors.Is(err, orbit.ErrTableFull) {
+			m.t.Fatalf("Claim(%q) with 64 claims = %v, want ErrTableFull", label, err)
+		}
+		return
+	case ttl == 1:
+		// A claim that takes up another one takes its time away as well.
+		if !errors.Is(err, orbit.ErrLapsed) {
+			m.t.Fatalf("Claim(%q) for a nanosecond = %v, want ErrLapsed", label, err)
+		}
+		if again {
+			m.drop(holder)
+		}
+		return
+	}
+	if err != nil {
+		m.t.Fatalf("Claim(%q) for %q = %v, held by %+v", label, owner, err, holder)
+	}
+	if g.Token() <= m.token {
+		m.t.Fatalf("Claim(%q): token %d after %d", label, g.Token(), m.token)
+	}
+	m.token = g.Token()
+	if again {
+		m.drop(holder)
+	}
+	c := &modelClaim{guard: g, member: who, label: label, owner: owner, holds: true}
+	m.claims[label], m.guards = c, append(m.guards, c)
+}
+
+func (m *contestModel) drop(c *modelClaim) {
+	c.holds = false
+	delete(m.claims, c.label)
+}
+
+func (m *contestModel) release(c *modelClaim) {
+	released := c.holds
+	if released {
+		m.drop(c)
+	}
+	first := c.guard.Release()
+	if released && first != nil {
+		m.t.Fatalf("Release of %q = %v", c.label, first)
+	}
+	if again := c.guard.Release(); fmt.Sprint(again) != fmt.Sprint(first) {
+		m.t.Fatalf("Release of %q again = %v, want %v", c.label, again, first)
+	}
+}
+
+func (m *contestModel) renew(c *modelClaim) {
+	err := c.guard.Renew(2 * time.Hour)
+	if c.holds && (err != nil || c.guard.Left() < 110*time.Minute) || !c.holds && !errors.Is(err, orbit.ErrLapsed) {
+		m.t.Fatalf("Renew of %q = %v, %v left; holds: %v", c.label, err, c.guard.Left(), c.holds)
+	}
+}
+
+func (m *contestModel) holders(who int) {
+	list, err := m.members[who].Holders()
+	if err != nil || len(list) != len(m.claims) {
+		m.t.Fatalf("Holders = %+v, %v; want %d", list, err, len(m.claims))
+	}
+	for _, h := range list {
+		if c := m.claims[h.Label]; c == nil || !m.same(h, c) {
+			m.t.Fatalf("Holders has %+v, want %+v", h, c)
+		}
+	}
+}
+
+func (m *contestModel) same(h orbit.Holder, c *modelClaim) bool {
+	return h.Label == c.label && h.Owner == c.owner && h.Token == c.guard.Token() && h.Kind == contestJob{}.OrbitKind() && h.PID == os.Getpid()
+}
+
+// ---------------------------------------------------------------------------
+// Events
+
+// An eventModel is all that was ever published, and where subscribers are.
+type eventModel struct {
+	t           *testing.T
+	bus         *orbit.EventBus
+	first       uint64       // the oldest that counts since the last reset
+	events      []modelEvent // by counter
+	subscribers []*modelSubscriber
+}
+
+type modelEvent struct {
+	topic, payload string
+	hole           bool
+}
+
+type modelSubscriber struct {
+	*orbit.Subscriber
+	selects func(topic string) bool
+	next    uint64
+	tally   orbit.EventTally
+	passed  orbit.Gap // what the next event will report
+	skipped uint64
+}
+
+var modelFilters = []struct {
+	filters []orbit.Filter
+	selects func(topic string) bool
+}{
+	{nil, func(string) bool { return true }},
+	{[]orbit.Filter{orbit.Topic("a")}, func(s string) bool { return s == "a" }},
+	{[]orbit.Filter{orbit.TopicPrefix("a")}, func(s string) bool { return strings.HasPrefix(s, "a") }},
+	{[]orbit.Filter{orbit.Topic("b"), orbit.TopicPrefix("ab")}, func(s string) bool { return s == "b" || strings.HasPrefix(s, "ab") }},
+}
+
+// FuzzEventsModel does what a script says to a bus of eight slots and to a
+// model of it, with subscribers of every kind, and compares all results.
+func FuzzEventsModel(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 2, 4, 0, 4, 1, 4, 2, 4, 3})
+	lapped := []byte{3, 0}
+	for i := range byte(20) {
+		lapped = append(lapped, 0, i*5, 5, i)
+	}
+	f.Add(append(lapped, 4, 0, 4, 1, 4, 2, 2, 0, 4, 0, 1, 0, 4, 0, 6, 0, 4, 4))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) > 1000 {
+			script = script[:1000]
+		}
+		m := &eventModel{t: t, bus: events(t, local(t, tinyBus))}
+		for i := range modelFilters {
+			m.subscribe(i, m.bus.SubscribeOldest(modelFilters[i].filters...), 0)
+		}
+		for ; len(script) >= 2 && !t.Failed(); script = script[2:] {
+			m.do(script[0], script[1])
+		}
+	})
+}
+
+func (m *eventModel) subscribe(filter int, s *orbit.Subscriber, next uint64) {
+	m.subscribers = append(m.subscribers, &modelSubscriber{Subscriber: s, selects: modelFilters[filter].selects, next: next})
+}
+
+func (m *eventModel) oldest() uint64 {
+	if head := uint64(len(m.events)); head-m.first > 8 {
+		return head - 8
+	}
+	return m.first
+}
+
+func (m *eventModel) do(op, arg byte) {
+	head := uint64(len(m.events))
+	switch op % 8 {
+	case 0, 1:
+		ev := modelEvent{topic: []string{"a", "ab", "abc", "b", "c"}[arg%5], payload: strings.Repeat(string('A'+rune(arg%26)), int(arg/5))}
+		id, err := m.bus.Publish(ev.topic, []byte(ev.payload))
+		if err != nil || id.Counter() != head {
+			m.t.Fatalf("Publish at %d = %v, %v", head, id, err)
+		}
+		m.events = append(m.events, ev)
+	case 2:
+		if _, err := m.bus.Ring().Mint(); err != nil {
+			m.t.Fatal(err)
+		}
+		m.events = append(m.events, modelEvent{hole: true})
+	case 3:
+		if arg%4 == 0 {
+			if err := m.bus.Ring().Reset(); err != nil {
+				m.t.Fatal(err)
+			}
+			m.first = head
+		}
+	case 4, 5:
+		m.poll(m.subscribers[int(arg)%len(m.subscribers)])
+	case 6:
+		i := int(arg) % len(modelFilters)
+		m.subscribe(i, m.bus.SubscribeNow(modelFilters[i].filters...), head)
+	case 7:
+		old := m.subscribers[int(arg/4)%len(m.subscribers)]
+		i := int(arg) % len(modelFilters)
+		s, err := m.bus.SubscribeAt(old.Position(), modelFilters[i].filters...)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		m.subscribe(i, s, old.next)
+	}
+}
+
+// poll reads one event, in the model and from the bus.
+func (m *eventModel) poll(s *modelSubscriber) {
+	want, wantErr := modelEvent{}, error(orbit.ErrNoFrame)
+	for s.next < uint64(len(m.events)) && wantErr != nil {
+		switch e := m.events[s.next]; {
+		case s.next < m.oldest():
+			s.passed.Overwritten++
+			s.tally.Overwritten++
+		case e.hole:
+			s.passed.Holes++
+			s.tally.Holes++
+		case !s.selects(e.topic):
+			s.skipped++
+			s.tally.Filtered++
+		default:
+			want, wantErr = e, nil
+			s.tally.Delivered++
+		}
+		s.next++
+	}
+	var got orbit.Event
+	err := s.Poll(&got)
+	if err != wantErr || string(got.Topic) != want.topic || string(got.Payload) != want.payload {
+		m.t.Fatalf("Poll = %q %q, %v; want %+v, %v", got.Topic, got.Payload, err, want, wantErr)
+	}
+	if err == nil {
+		if got.ID.Counter() != s.next-1 || got.Lag != s.passed || got.Filtered != s.skipped {
+			m.t.Fatalf("Poll = event %d after %+v and %d filtered; want %d after %+v and %d", got.ID.Counter(), got.Lag, got.Filtered, s.next-1, s.passed, s.skipped)
+		}
+		s.passed, s.skipped = orbit.Gap{}, 0
+	}
+	if tally := s.Tally(); tally != s.tally || s.Position().Counter != s.next {
+		m.t.Fatalf("at %d the tally is %+v; want %d and %+v", s.Position().Counter, tally, s.next, s.tally)
+	}
 }
 
 // ---------------------------------------------------------------------------

@@ -38,6 +38,9 @@ func Heartbeats(f *Fleet) (*Heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.wantTable(beatTableLen); err != nil {
+		return nil, err
+	}
 	h, err := r.keepOne(func() closer {
 		return &Heartbeat{fleet: f, ring: r, closed: make(chan struct{})}
 	})
@@ -65,10 +68,22 @@ func (h *Heartbeat) Beat() (err error) {
 		return r.gateError()
 	}
 	now := uint64(clockNow())
-	// Two goroutines may beat at once, and the older beat may come last.
-	raise(r.tableWord(int(r.fleet.node)), now)
+	h.note(now)
 	_, err = r.publish(beatKind, now, nil)
 	return err
+}
+
+// note writes the time of a beat into this node's cell. Two goroutines may beat
+// at once, and the older beat may come last; but a beat of the far future is
+// damage, or of a holder of the id in another time namespace.
+func (h *Heartbeat) note(now uint64) {
+	cell := h.ring.tableWord(int(h.fleet.node))
+	for {
+		last := atomic.LoadUint64(cell)
+		if ahead := last - now; ahead < uint64(time.Second) || atomic.CompareAndSwapUint64(cell, last, now) {
+			return
+		}
+	}
 }
 
 // Keep beats at once and then every interval, [DefaultBeat] if that is not

@@ -32,8 +32,68 @@
 //	newest, id, err := load.Load()
 //
 // Use [Bind] for small values of fixed layout, [RingOf] for payloads of bytes.
-// Four substrates stand on the rings: [Cache], [EventBus], [Contest] and
-// [Heartbeat].
+// Reading and storing allocate nothing and make no system call.
+//
+// # Reading everything
+//
+// A [Cursor] reads a ring in order. It is told what it was too slow for, and
+// sleeps while there is nothing:
+//
+//	cursor := load.Ring().Oldest()
+//	for frame, err := range cursor.Frames(ctx) {
+//		...
+//	}
+//	missed := cursor.Tally().Gap
+//
+// # What stands on the rings
+//
+// Events are news for whoever listens. All topics share one ring, and a
+// subscriber that falls behind is told by how much:
+//
+//	bus, err := orbit.Events(fleet)
+//	id, err := bus.Publish("job.done", payload)
+//	for ev, err := range bus.SubscribeNow(orbit.TopicPrefix("job.")).Events(ctx) {
+//		...
+//	}
+//
+// A [Cache] has bytes by key. It forgets by overwriting its oldest writes:
+//
+//	cache, err := orbit.OpenCache(fleet, "session/")
+//	err = cache.Put(token, user, time.Hour)
+//	user, ok, err := cache.Get(token)
+//	won, err := cache.Add("rebuild", nil, time.Minute) // by one process only
+//
+// A [Contest] decides who does what. A guard falls with its process, and its
+// token fences off whoever held the subject before:
+//
+//	contest, err := orbit.OpenContest(fleet)
+//	guard, err := orbit.Claim[Job](contest, "nightly", "worker-1", time.Minute)
+//	if errors.Is(err, orbit.ErrHeld) {
+//		return // the error says whom to yield to
+//	}
+//	defer guard.Release()
+//
+// A [Heartbeat] says who is still publishing, [Fleet.Members] who has a seat. A
+// process that hangs keeps its seat, and its heart stops:
+//
+//	heart, err := orbit.Heartbeats(fleet)
+//	err = heart.Beat() // from the loop that does the work
+//	pulses, err := heart.Snapshot(5 * time.Second)
+//
+// # Processes come and go
+//
+// A process may be killed at any instruction. Its seat, its node id and its
+// claims are free as soon as the kernel knows; the frame it was writing is lost
+// and counted as such. A stopped process is stepped round, and when it goes on
+// it damages nothing. Segments stay when all members are gone, and the next
+// member goes on with them; [Remove] deletes them. [Observe] opens a fleet for
+// reading only, without joining it.
+//
+// # Errors
+//
+// Errors are tested for with [errors.Is] against the variables of this package,
+// and say what was found and what was wanted. That there is no frame to return
+// is [ErrNoFrame], which is not a failure. Nothing panics on bad input.
 //
 // # Guarantees
 //
@@ -49,7 +109,8 @@
 //
 // All processes of one user are trusted to follow the protocol; nobody else
 // can open the segments. A sibling that scribbles over a segment can make
-// operations fail or lose frames, never crash or hang another process.
+// operations fail, lose frames or get wrong ones, never crash or hang another
+// process.
 package orbit
 
 import (
@@ -279,6 +340,9 @@ type Options struct {
 	// Rings gives the geometry of rings by kind. It goes before what types
 	// declare. All siblings must agree.
 	Rings map[uint8]Geometry
+	// MustExist makes Join fail with ErrNotExist instead of making the fleet,
+	// for tools that look in.
+	MustExist bool
 	// NoFaultGuard gives up protection against one accident to save a few
 	// nanoseconds per operation: if another process truncates a segment in
 	// use, this process crashes instead of getting ErrDamaged.
@@ -307,8 +371,8 @@ type Fleet struct {
 // more than once.
 //
 // It fails with [ErrName], [ErrSize], [ErrNode] or [ErrFull]; with
-// [ErrForeign], [ErrVersion] or [ErrNoSpace] if shared memory is not as it
-// should be; and with an error that matches [errors.ErrUnsupported] where
+// [ErrNotExist] if the options ask for that; with [ErrForeign], [ErrVersion] or
+// [ErrNoSpace] if shared memory is not as it should be; and with an error that matches [errors.ErrUnsupported] where
 // there is none. It costs some ten system calls.
 func Join(name string, opts Options) (*Fleet, error) {
 	f, err := newFleet(name, opts)
@@ -811,7 +875,7 @@ func removeSegment(name string) error {
 // each kind the time of creation of the segment that the members use. A seat is
 // one cache line:
 //
-//	state u64  turn << 1 | taken
+//	state u64  check : 51 | turn : 12 | taken : 1, or 0 if it was never taken
 //	pid u64 | node u64 | since u64 | mark u64
 //
 // A seat belongs to whoever holds its lock, which the kernel drops when the
@@ -883,7 +947,7 @@ func (f *Fleet) join() (err error) {
 	var wait backoff
 	for {
 		ro, err := openRoster(f.name, true)
-		if err == ErrNotExist {
+		if err == ErrNotExist && !f.opts.MustExist {
 			if err = createRoster(f.name); err == nil || err == errExists {
 				continue
 			}
@@ -943,7 +1007,7 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	atomic.StoreUint64(ro.seat(i, seatPID), uint64(processID()))
 	atomic.StoreUint64(ro.seat(i, seatNode), uint64(node))
 	atomic.StoreUint64(ro.seat(i, seatSince), uint64(clockNow()))
-	atomic.StoreUint64(ro.seat(i, 0), turn<<1|seatTaken)
+	atomic.StoreUint64(ro.seat(i, 0), sealed(turn<<1|seatTaken))
 	f.node = node
 	f.owner = uint64(i)<<turnBits | turn
 	return nil
@@ -1064,12 +1128,21 @@ func (f *Fleet) memberAlive(owner uint64) bool {
 }
 
 func (ro *roster) alive(seat int, turn uint64) bool {
-	if atomic.LoadUint64(ro.seat(seat, 0)) != turn<<1|seatTaken {
-		return false
-	}
-	held := ro.held(seat)
-	// A holder of that turn who died may have been followed meanwhile.
-	return held && atomic.LoadUint64(ro.seat(seat, 0)) == turn<<1|seatTaken
+	// A holder of that turn who died may be followed at any moment.
+	return ro.mayHave(seat, turn) && ro.held(seat) && ro.mayHave(seat, turn)
+}
+
+// mayHave tells whether the word of a seat is of that turn, or says nothing,
+// because it was overwritten: then the lock alone counts.
+func (ro *roster) mayHave(seat int, turn uint64) bool {
+	w := atomic.LoadUint64(ro.seat(seat, 0))
+	return w == sealed(turn<<1|seatTaken) || w != sealed(w)
+}
+
+// sealed returns the word of a seat for the low bits of v, with check bits.
+func sealed(v uint64) uint64 {
+	v &= 1<<(turnBits+1) - 1
+	return v | (v+1)*0x9e3779b97f4a7c15<<(turnBits+1)
 }
 
 func (ro *roster) held(seat int) bool {
@@ -1104,7 +1177,7 @@ func (ro *roster) leave(f *Fleet, drained bool) {
 func (ro *roster) vacate(i int, turn uint64) {
 	var err error // a damaged roster has no seats to give up
 	defer ro.catchFault(enterGuard(), &err)
-	atomic.StoreUint64(ro.seat(i, 0), turn<<1)
+	atomic.StoreUint64(ro.seat(i, 0), sealed(turn<<1))
 }
 
 // A Member is a process that holds a seat in the fleet.
@@ -1183,7 +1256,7 @@ func (ro *roster) bury(i int, st uint64) {
 		return
 	}
 	if ok, _ := ro.file.lockSeat(i, ro.mark(i)); ok {
-		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, st&^seatTaken)
+		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, sealed(st&^seatTaken))
 		ro.file.unlockSeat(i, ro.mark(i))
 	}
 }
@@ -1619,6 +1692,9 @@ func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
 		if id.Node() == node {
 			return v, id, nil
 		}
+	}
+	if o.ring.gate.Load() != gateOpen {
+		return v, 0, o.ring.gateError()
 	}
 	return v, 0, ErrNoFrame
 }

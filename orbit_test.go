@@ -2130,6 +2130,37 @@ func TestCacheTimeToLiveAtItsLimits(t *testing.T) {
 	}
 }
 
+func TestCacheWritesCanBeFollowed(t *testing.T) {
+	c := openCache(t, local(t, orbit.Options{}), "pre")
+	before := orbit.Now()
+	cachePut(t, c, "key", "value", time.Hour)
+	if _, err := c.Add("", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	cacheDelete(t, c, "a longer key")
+	cacheReset(t, c)
+	want := []string{"put pre key value true", "add pre   false", "delete pre a longer key  false", "reset pre   false"}
+	for i := range want {
+		f, err := c.Ring().ReadAt(uint64(i), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := orbit.DecodeCache(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprintf("%v %s %s %s %v", w.Op, w.Prefix, w.Key, w.Value, w.Expiry > before)
+		if got != want[i] {
+			t.Errorf("frame %d: got %q, want %q", i, got, want[i])
+		}
+		f.Payload = f.Payload[:4]
+		_, err = orbit.DecodeCache(f)
+		wantErr(t, "a frame cut short", err, orbit.ErrCacheWrite)
+	}
+	_, err := orbit.DecodeCache(orbit.Frame{Kind: 9})
+	wantErr(t, "a frame of another kind", err, orbit.ErrCacheWrite)
+}
+
 func TestCacheExpiryIsOnTheClockThatDoesNotStep(t *testing.T) {
 	c := openCache(t, local(t, orbit.Options{}), "p")
 	cachePut(t, c, "a", "1", time.Hour)
@@ -2750,7 +2781,7 @@ func cacheOwner(t testing.TB, fleet string, node uint16) uint64 {
 	for seat := range uint64(orbit.MaxMembers) {
 		at := table + 64*seat
 		if st := binary.NativeEndian.Uint64(b[at:]); st&1 != 0 && binary.NativeEndian.Uint64(b[at+16:]) == uint64(node) {
-			return seat<<12 | st>>1
+			return seat<<12 | st>>1&(1<<12-1)
 		}
 	}
 	t.Fatalf("node %d has no seat", node)
@@ -4610,6 +4641,21 @@ func TestSubscriberGoesOnFromASavedPosition(t *testing.T) {
 	}
 	_, err = sibling.SubscribeAt(orbit.Position{Fleet: saved.Fleet + 1, Counter: saved.Counter})
 	wantErr(t, "another fleet's position", err, orbit.ErrNotExist)
+}
+
+func TestJoinThatMustFindAFleet(t *testing.T) {
+	name := fleetName(t)
+	_, err := orbit.Join(name, orbit.Options{Size: 1, MustExist: true})
+	wantErr(t, "a fleet that is not there", err, orbit.ErrNotExist)
+	if _, err := os.Stat(segmentPath(name, 0)); err == nil {
+		t.Error("the fleet was made")
+	}
+	join(t, name, orbit.Options{})
+	f, err := orbit.Join(name, orbit.Options{Size: 1, MustExist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 func TestIncarnationTellsAFleetFromTheOneBefore(t *testing.T) {

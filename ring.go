@@ -111,6 +111,7 @@ func (g Geometry) valid(kind uint8) bool {
 		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= min(maxSegment, uint64(^uint(0)>>2))
 }
 
+// String returns the geometry in words, as errors have it.
 func (g Geometry) String() string {
 	return itoa(g.Capacity) + " slots of " + itoa(g.PayloadLimit) + " bytes"
 }
@@ -146,6 +147,8 @@ type Ring struct {
 	// Under the fleet's lock.
 	bound     reflect.Type // by [Bind] or [RingOf], if it was
 	substrate closer       // that stands on the ring, if one does
+
+	alarm atomic.Pointer[func()] // called once the segment proves damaged
 }
 
 // The gate is open until the fleet closes or the segment proves damaged.
@@ -335,10 +338,14 @@ func (r *Ring) claimSlow(mint bool) (uint64, error) {
 			continue
 		}
 		r.raiseHead(h + 1)
-		if r.gate.Load() != gateOpen {
-			return 0, r.takeBack(h, h+1)
+		switch {
+		case r.gate.Load() == gateOpen:
+			return h, nil
+		case mint:
+			// It owns nothing: what the slot says is about somebody's older frame.
+			return 0, r.gateError()
 		}
-		return h, nil
+		return 0, r.takeBack(h, h+1)
 	}
 }
 
@@ -411,9 +418,10 @@ func (r *Ring) strike(n uint64) {
 	}
 }
 
-// notify wakes the sleeping readers, if there are any. The commit before it
-// and the load are both sequentially consistent, as are a sleeper's setting of
-// the bit and its second look at the slot: one of the two sees the other.
+// notify wakes the sleeping readers, if there are any. It must not look before
+// its commit is seen, nor a sleeper look at the slot before its bit is seen:
+// then one of the two sees the other. On arm64 that a load-acquire does not
+// pass a store-release (LDAR after STLXR or CASAL) is all that orders them.
 func (r *Ring) notify() {
 	if atomic.LoadUint32(r.wake)&1 != 0 {
 		r.wakeAll()
@@ -871,10 +879,12 @@ type Cursor struct {
 }
 
 // Oldest returns a cursor that starts at the oldest frame still held.
-func (r *Ring) Oldest() *Cursor {
-	var err error
+func (r *Ring) Oldest() (c *Cursor) {
+	c = r.At(0)
+	var err error // the cursor will say so itself
 	defer r.catchFault(enterGuard(), &err)
-	return r.At(r.oldest(atomic.LoadUint64(r.head)))
+	c.next = r.oldest(atomic.LoadUint64(r.head))
+	return c
 }
 
 // Tail returns a cursor that starts at the head: it sees frames published
@@ -1174,7 +1184,9 @@ func (h *hub) arm() (woken <-chan struct{}, err error) {
 	return h.woken, nil
 }
 
-// setWaiting sets the bit that makes publishers wake, and returns the word.
+// setWaiting sets the bit that makes publishers wake, and returns the word. To
+// find it set by another is as good: a publisher who sees it cleared after that
+// sees what a wake did, and that wakes this sleeper too.
 func (h *hub) setWaiting() uint32 {
 	r := h.ring
 	for {
@@ -1291,6 +1303,9 @@ func (r *Ring) shut(gate uint32) {
 		r.gate.Store(gate)
 	}
 	r.waiters.broadcast()
+	if alarm := r.alarm.Load(); alarm != nil && gate == gateDamaged {
+		(*alarm)()
+	}
 }
 
 // drain waits until no goroutine of this process is between claim and commit:
@@ -1366,8 +1381,7 @@ type segment struct {
 
 // keep gives shared memory and the file back when s is collected.
 func (s *segment) keep() {
-	last := *s
-	runtime.AddCleanup(s, (*segment).drop, &last)
+	runtime.SetFinalizer(s, (*segment).drop)
 }
 
 func (s *segment) drop() {
@@ -1381,6 +1395,15 @@ func localBlock(size int) block {
 	base := unsafe.Pointer(unsafe.SliceData(buf))
 	base = unsafe.Add(base, -uintptr(base)&(cacheLine-1))
 	return block{mem: unsafe.Slice((*byte)(base), size), base: base}
+}
+
+// wantTable refuses a ring whose table is not what its substrate needs. Only
+// an observer, who takes the geometry it finds, can meet one.
+func (r *Ring) wantTable(size int) error {
+	if found := r.header.tableLen; found != size {
+		return r.fail(ErrForeign, "a table of "+itoa(found)+" bytes, want "+itoa(size))
+	}
+	return nil
 }
 
 // tableWord returns word i of the table behind the slots, which a substrate
@@ -1408,9 +1431,11 @@ func (r *Ring) idOf(meta, st uint64) NetID64 {
 
 // totalOrder is true where the hardware keeps plain loads and plain stores
 // each in program order, and the compiler keeps them between atomics: there
-// plain copies do. Elsewhere a payload is copied word by word with atomics: a
-// load-acquire keeps the second look at the state behind the copy, a
-// store-release keeps the payload behind the claim.
+// plain copies do. Elsewhere a payload is copied word by word with atomics. On
+// arm64 a plain load could pass the second look at the state, and a plain store
+// the store of the claim before it, where that is made by LDAXR and STLXR. With
+// no plain access left, all that happens is as if in one order. Package
+// internal/litmus has the argument for every pair of accesses that race.
 const totalOrder = runtime.GOARCH == "amd64" || runtime.GOARCH == "386"
 
 // getWord reads a word of a slot that its owner may be writing.

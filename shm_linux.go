@@ -1,3 +1,5 @@
+//go:build !mips && !mipsle && (!arm || arm.7)
+
 package orbit
 
 import (
@@ -128,6 +130,8 @@ func checkObject(st *syscall.Stat_t) error {
 		return foreign(fileType(st.Mode) + ", want a plain file")
 	case int(st.Uid) != uid:
 		return foreign("owned by uid " + itoa(int(st.Uid)) + ", want " + itoa(uid))
+	case st.Nlink > 1:
+		return foreign("an object with " + itoa(int(st.Nlink)) + " names, want one")
 	case st.Mode&0o7777 != 0o600:
 		return foreign("mode 0" + strconv.FormatUint(uint64(st.Mode&0o7777), 8) + ", want 0600")
 	}

@@ -1,4 +1,4 @@
-//go:build !linux && !darwin
+//go:build !darwin && (!linux || mips || mipsle || (arm && !arm.7))
 
 package orbit
 
@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Systems without POSIX shared memory that this package knows how to use:
+// Systems without POSIX shared memory that this package knows how to use, and
+// processors whose 64-bit atomics take a lock in the memory of the process:
 // shared fleets are an error, process-local fleets work.
 
 const (

@@ -1,6 +1,9 @@
+//go:build !mips && !mipsle && (!arm || arm.7)
+
 package orbit
 
 import (
+	"math"
 	"syscall"
 	"time"
 	"unsafe"
@@ -98,7 +101,20 @@ func moveMapping(dst, src unsafe.Pointer, n uintptr) error {
 // clockStart and clockBase are one moment, on Go's monotonic clock, whose
 // readings are relative, and on the kernel's CLOCK_MONOTONIC, which every
 // process of this boot shares.
-var clockStart, clockBase = time.Now(), monotonic()
+var clockStart, clockBase = clockOrigin()
+
+// clockOrigin takes the reading of the one that lies between the two closest of
+// the other: a process may be held up between any two.
+func clockOrigin() (start time.Time, base int64) {
+	for least, i := int64(math.MaxInt64), 0; i < 8; i++ {
+		before := monotonic()
+		at := time.Now()
+		if d := monotonic() - before; d < least {
+			least, start, base = d, at, before+d/2
+		}
+	}
+	return start, base
+}
 
 func monotonic() int64 {
 	var ts syscall.Timespec

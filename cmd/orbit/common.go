@@ -1,21 +1,21 @@
 package main
 
 import (
-	"encoding/hex"
-	"encoding/json"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
-	"strconv"
-	"text/tabwriter"
+	"os/signal"
+	"slices"
+	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"orbit"
 )
 
-// What the commands that look into a fleet have in common.
+// What commands do with a fleet that have nothing else in common.
 
 // observe opens a fleet for reading: it maps read-only and never joins.
 func observe(fleet string) (*orbit.Fleet, error) {
@@ -26,8 +26,16 @@ func observe(fleet string) (*orbit.Fleet, error) {
 	return f, err
 }
 
-// what names the use of a ring.
-func what(kind uint8) string {
+// notYet passes over the error of what nobody has made yet.
+func notYet(err error) error {
+	if errors.Is(err, orbit.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// useOf names what a ring is for.
+func useOf(kind uint8) string {
 	switch kind {
 	case orbit.KindCache:
 		return "cache"
@@ -44,71 +52,80 @@ func what(kind uint8) string {
 	return "user"
 }
 
-// parseKind reads a kind as people give it: a number, or the name of a
-// substrate.
-func parseKind(s string) (uint8, error) {
-	for _, kind := range []uint8{orbit.KindCache, orbit.KindEvents, orbit.KindHeartbeat, orbit.KindContest} {
-		if s == what(kind) {
-			return kind, nil
+// kindsOf lists the rings of a fleet. Not every system can list them, but each
+// can say that one does not exist.
+func kindsOf(f *orbit.Fleet) ([]uint8, error) {
+	kinds, err := f.Kinds()
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return kinds, err
+	}
+	for kind := 1; kind <= 255; kind++ {
+		if _, err := f.Ring(uint8(kind)); !errors.Is(err, orbit.ErrNotExist) {
+			kinds = append(kinds, uint8(kind))
 		}
 	}
-	n, err := strconv.ParseUint(s, 10, 8)
-	if err != nil || n == 0 {
-		return 0, usagef("kind %q: want 1 to 255, cache, events, heartbeat or contest", s)
-	}
-	return uint8(n), nil
+	return kinds, nil
 }
 
-// newTable returns a writer that aligns columns separated by tabs. Flush it.
-func newTable() *tabwriter.Writer { return tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0) }
-
-// printJSON writes one value as one line, as tools that read streams want it.
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
-// bytesText writes a size as people read it, as in "1.5 MiB".
-func bytesText(n int64) string {
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	units, size := "KMGT", float64(n)/(1<<10)
-	for size >= 1<<10 && len(units) > 1 {
-		units, size = units[1:], size/(1<<10)
-	}
-	return fmt.Sprintf("%.3g %ciB", size, units[0])
-}
-
-// spanText writes a duration with what matters of it, as in "1.5s" or "3h2m".
-func spanText(d time.Duration) string {
-	switch {
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return d.Round(time.Second).String()
-	case d < 48*time.Hour:
-		d = d.Round(time.Minute)
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-}
-
-// bytesAsText shows bytes as text if that is what they are, and in hex
-// otherwise. What could move a terminal's cursor is never written as it is.
-func bytesAsText(b []byte) string {
-	if !utf8.Valid(b) {
-		return "0x" + hex.EncodeToString(b)
-	}
-	for _, c := range string(b) {
-		if !unicode.IsPrint(c) {
-			return strconv.Quote(string(b))
+// back iterates over the counters a ring can still hold, from the newest on.
+func back(r *orbit.Ring) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		oldest, c := r.Oldest().Position(), r.Head()
+		for range r.Geometry().Capacity {
+			if c == oldest || !yield(c-1) {
+				return
+			}
+			c--
 		}
 	}
-	return string(b)
+}
+
+// pulsesOf returns the newest beat of every node that beat or is a member.
+func pulsesOf(f *orbit.Fleet, members []orbit.Member, fresh time.Duration) ([]orbit.Pulse, error) {
+	h, err := orbit.Heartbeats(f)
+	if err != nil {
+		return nil, err
+	}
+	// Without any expected node, some are expected by default: 0 is none.
+	nodes := []uint16{0}
+	for _, m := range members {
+		nodes = append(nodes, m.Node)
+	}
+	all, err := h.Snapshot(fresh, nodes...)
+	return slices.DeleteFunc(all, func(p orbit.Pulse) bool { return p.Node == 0 }), err
+}
+
+func isMember(members []orbit.Member, node uint16) bool {
+	return slices.ContainsFunc(members, func(m orbit.Member) bool { return m.Node == node })
+}
+
+// holdersOf returns who holds what in the contest, in order, and for how many
+// claims it has room.
+func holdersOf(f *orbit.Fleet) (list []orbit.Holder, room int, err error) {
+	c, err := orbit.OpenContest(f)
+	if err != nil {
+		return nil, 0, err
+	}
+	list, err = c.Holders()
+	slices.SortFunc(list, func(a, b orbit.Holder) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label))
+	})
+	return list, c.Capacity(), err
+}
+
+// endless tells whether a claim ends only by release or death: its time left
+// is then that to the end of the clock.
+func endless(left time.Duration) bool { return left > 1<<62 }
+
+// untilSignal returns a context that ends when this process is asked to.
+func untilSignal() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+// sleep waits, but not longer than until the context ends.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,15 +46,62 @@ func TestExitCodesTellWhatKindOfEnd(t *testing.T) {
 		{errors.New("no"), 1},
 		{usagef("no"), 2},
 		{fmt.Errorf("join: %w", errors.ErrUnsupported), 3},
-		{fmt.Errorf("key %q: %w", "k", errNo), 4},
+		{nof("key %q has no value", "k"), 4},
 		{fmt.Errorf("join: %w", orbit.ErrNotExist), 4},
 		{&orbit.HeldError{}, 4},
+		{fmt.Errorf("join: %w", orbit.ErrName), 2},
 		{exitError(77), 77},
 		{errInterrupted, 130},
 	} {
 		if code := exitCode(c.err); code != c.code {
 			t.Errorf("%v: got exit code %d, want %d", c.err, code, c.code)
 		}
+	}
+}
+
+func TestOperandsAreCountedByTheirNames(t *testing.T) {
+	for _, c := range []struct {
+		operands    string
+		least, most int
+	}{
+		{"", 0, 0},
+		{"FLEET", 1, 1},
+		{"[FLEET]", 0, 1},
+		{"FLEET TOPIC [PAYLOAD|-]", 2, 3},
+		{"FLEET [KEY...]", 1, 9},
+		{"FLEET SUBJECT -- COMMAND [ARGUMENT...]", 3, 9},
+	} {
+		for n := range 10 {
+			err := (&command{operands: c.operands}).check(make([]string, n))
+			if wrong := n < c.least || n > c.most; (err != nil) != wrong || wrong && exitCode(err) != exitUsage {
+				t.Errorf("%q: got %v for %d operands, want %d to %d", c.operands, err, n, c.least, c.most)
+			}
+		}
+	}
+}
+
+func TestSpansAreNotShorterThanTheLeast(t *testing.T) {
+	var d time.Duration
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	spanFlag(flags, &d, "for", 3*time.Second, time.Second, "")
+	for _, c := range []struct {
+		arg  string
+		want time.Duration
+		says string
+	}{
+		{"-for=1s", time.Second, ""},
+		{"-for=2h", 2 * time.Hour, ""},
+		{"-for=999ms", 2 * time.Hour, "want at least 1s"},
+		{"-for=5", 2 * time.Hour, "want a duration"},
+	} {
+		err := flags.Parse([]string{c.arg})
+		if d != c.want || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v, %v, want %v and %q", c.arg, d, err, c.want, c.says)
+		}
+	}
+	if def := flags.Lookup("for").DefValue; def != "3s" {
+		t.Errorf("got default %q, want 3s", def)
 	}
 }
 
@@ -71,6 +121,23 @@ func TestTextForPeople(t *testing.T) {
 		{bytesAsText([]byte("a\x1b[2J")), `"a\x1b[2J"`},
 		{bytesAsText([]byte{0xff, 0}), "0xff00"},
 		{bytesAsText(nil), ""},
+		{nameText(""), `""`},
+		{nameText("\xff"), "0xff"},
+		{ownerText(""), "-"},
+		{tokenText(0), "claiming"},
+		{tokenText(17), "17"},
+		{leftText(math.MaxInt64 - time.Hour), "until released"},
+		{leftText(time.Hour), "1h0m"},
+		{leftText(-time.Second), "0s"},
+		{pulseText(orbit.Pulse{State: orbit.Missing}), "missing"},
+		{pulseText(orbit.Pulse{State: orbit.Stale, Age: 4 * time.Second}), "stale, 4s ago"},
+		{expiryText(0), "never"},
+		{expiryText(math.MinInt64 / 2), "at once"},
+		{expiryText(orbit.Now() - orbit.Stamp(time.Hour)), "1h0m ago"},
+		{counted(1, "key"), "1 key"},
+		{counted(uint64(2), "key"), "2 keys"},
+		{someOf([]string{"a", "b"}), "a, b"},
+		{someOf(strings.Split("abcdefghij", "")), "a, b, c, d, e, f, g, h, and 2 more"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)

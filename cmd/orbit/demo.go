@@ -5,10 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+	"strconv"
 	"time"
 
 	"orbit"
@@ -22,7 +21,6 @@ var demoFlags struct {
 
 var demoCommand = &command{
 	name:  "demo",
-	args:  "[-n number] [-for duration] [-fleet name]",
 	short: "start real processes, kill one, and watch the others carry on",
 	long: `Starts sibling processes that meet in a shared fleet. Each publishes its load
 as a typed value several times a second, and all see each other's. They announce
@@ -38,10 +36,13 @@ runs, other programs can join or observe its fleet under the name it shows.
 
 Where standard output is not a terminal, or TERM is "dumb", it prints plain
 lines. NO_COLOR takes the colors away.
+
+  orbit demo
+  orbit demo -n 8 -for 30s
 `,
 	flags: func(f *flag.FlagSet) {
 		f.IntVar(&demoFlags.count, "n", 3, "`number` of siblings, from 2 to 12")
-		f.DurationVar(&demoFlags.length, "for", 10*time.Second, "how long it takes, at least 2s")
+		spanFlag(f, &demoFlags.length, "for", 10*time.Second, 2*time.Second, "the `duration` of the demo, at least 2s")
 		f.StringVar(&demoFlags.fleet, "fleet", "", "`name` of the fleet, which must not exist yet (default demo-<pid>)")
 	},
 	run: runDemo,
@@ -50,22 +51,18 @@ lines. NO_COLOR takes the colors away.
 // stopPatience is how long siblings get to leave at the end.
 const stopPatience = 3 * time.Second
 
-func runDemo(args []string) error {
+func runDemo([]string) error {
 	name, n, length := demoFlags.fleet, demoFlags.count, demoFlags.length
 	switch {
-	case len(args) > 0:
-		return usagef("it takes no arguments, found %q", args[0])
 	case n < 2 || n > 12:
 		return usagef("-n %d: want 2 to 12", n)
-	case length < 2*time.Second:
-		return usagef("-for %v: want at least 2s", length)
 	case name == "":
 		name = fmt.Sprintf("demo-%d", os.Getpid())
 	}
 	if err := mustNotExist(name); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal()
 	defer stop()
 	d := &demo{name: name, count: n, length: length, screen: newScreen(os.Stdout), start: time.Now()}
 	return d.run(ctx)
@@ -77,11 +74,9 @@ func mustNotExist(name string) error {
 	switch {
 	case err == nil:
 		f.Close()
-		return fmt.Errorf("fleet %q exists already; the demo wants one of its own", name)
+		return fmt.Errorf("fleet %q exists already, and this wants one of its own", name)
 	case errors.Is(err, orbit.ErrNotExist):
 		return nil
-	case errors.Is(err, orbit.ErrName):
-		return usagef("-fleet: %s", strings.TrimPrefix(err.Error(), "orbit: "))
 	}
 	return err
 }
@@ -191,7 +186,8 @@ func (d *demo) look() error {
 
 func (d *demo) startSibling() (*row, error) {
 	number := len(d.rows) + 1
-	p, err := startSibling(d.name, d.count, number)
+	p, err := startSelf(func(r io.Reader) { io.Copy(io.Discard, r) },
+		siblingCommand.name, "-fleet", d.name, "-size", strconv.Itoa(d.count), "-number", strconv.Itoa(number))
 	if err != nil {
 		return nil, err
 	}

@@ -6,10 +6,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -18,18 +20,29 @@ import (
 
 // A command is one subcommand. Each has a file of its own.
 type command struct {
-	name   string
-	args   string // as shown in its usage line
-	short  string // one line, for the list of commands
-	long   string // what its -h says above its flags
-	flags  func(*flag.FlagSet)
-	run    func(args []string) error
-	hidden bool // started by other commands, not by people
+	name     string
+	operands string // as shown in its usage line, and as [command.check] wants them
+	short    string // one line, for the list of commands
+	long     string // what its -h says above its flags
+	flags    func(*flag.FlagSet)
+	run      func(operands []string) error
 }
 
-var commands = []*command{
-	demoCommand,
-	siblingCommand,
+// groups are the commands, in the order in which people read of them.
+var groups = []struct {
+	title    string // "" for commands that others start, not people
+	commands []*command
+}{
+	{"Looking, as observers that join nothing and change nothing:", []*command{
+		lsCommand, infoCommand, topCommand, tailCommand, whoCommand, keysCommand, getCommand,
+	}},
+	{"Using, as members for as long as it takes:", []*command{
+		putCommand, delCommand, pubCommand, runCommand,
+	}},
+	{"Keeping:", []*command{
+		clearCommand, doctorCommand, benchCommand, demoCommand,
+	}},
+	{"", []*command{siblingCommand, benchMateCommand}},
 }
 
 const usageHead = `Orbit lets sibling processes on one host share recent facts through shared
@@ -37,12 +50,16 @@ memory, without a server. This command shows what is in it, uses it from a
 shell, and shows it at work.
 
 Usage: orbit <command> [flags] [arguments]
-
 `
 
 const usageTail = `
 "orbit <command> -h" says what a command does and what flags it has. Flags may
 stand before, between and after arguments; "--" ends them.
+
+With -json every line is one object. Its "type" says what it describes, and has
+the same keys each time; what is not known or does not apply is null. Payloads,
+keys and other things that may be any bytes are under their name if they are
+text, and in hex under the name with "_hex" otherwise.
 
 Exit codes:
   0    done
@@ -52,6 +69,7 @@ Exit codes:
   4    what was asked for is not there, or is somebody else's: a fleet, a ring,
        a key, a claim
   130  interrupted; everything it had started is stopped and cleared away
+"orbit run" exits with its command's code, and has more of its own.
 `
 
 // Exit codes.
@@ -66,9 +84,13 @@ const (
 
 var errInterrupted = errors.New("interrupted")
 
-// errNo is matched by errors that say no: nothing went wrong, but what was
-// asked for is not there. Those of the library that say so count as well.
-var errNo = errors.New("not there")
+// A no is an error that only says no: nothing went wrong, but what was asked
+// for is not there. Errors of the library that say so count as well.
+type no string
+
+func (n no) Error() string { return string(n) }
+
+func nof(format string, args ...any) error { return no(fmt.Sprintf(format, args...)) }
 
 // An exitError ends the command with an exit code of its own, in silence: it
 // has been said already, or is not this command's to say.
@@ -98,9 +120,11 @@ func run(args []string) int {
 		}
 		args = []string{args[1], "-h"}
 	}
-	for _, c := range commands {
-		if c.name == args[0] {
-			return c.start(args[1:])
+	for _, g := range groups {
+		for _, c := range g.commands {
+			if c.name == args[0] {
+				return c.start(args[1:])
+			}
 		}
 	}
 	fmt.Fprintf(os.Stderr, "orbit: unknown command %q; \"orbit -h\" lists them\n", args[0])
@@ -108,10 +132,14 @@ func run(args []string) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, usageHead, "Commands:\n")
-	for _, c := range commands {
-		if !c.hidden {
-			fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
+	fmt.Fprint(w, usageHead)
+	for _, g := range groups {
+		if g.title == "" {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s\n", g.title)
+		for _, c := range g.commands {
+			fmt.Fprintf(w, "  %-8s %s\n", c.name, c.short)
 		}
 	}
 	fmt.Fprint(w, usageTail)
@@ -131,12 +159,14 @@ func (c *command) start(args []string) int {
 	case err != nil:
 		err = usagef("%v", err)
 	default:
-		err = c.run(operands)
+		if err = c.check(operands); err == nil {
+			err = c.run(operands)
+		}
 	}
 	code := exitCode(err)
 	var silent exitError
 	if err != nil && !errors.As(err, &silent) {
-		fmt.Fprintf(os.Stderr, "orbit %s: %s\n", c.name, strings.TrimPrefix(err.Error(), "orbit: "))
+		fmt.Fprintf(os.Stderr, "orbit %s: %s\n", c.name, plain(err))
 	}
 	if code == exitUsage {
 		fmt.Fprintf(os.Stderr, "\"orbit %s -h\" says how it is used\n", c.name)
@@ -159,8 +189,29 @@ func parse(flags *flag.FlagSet, args []string) (operands []string, err error) {
 	}
 }
 
+// check counts operands: as many as the command names, but for those in
+// brackets, and any number where it names the last with an ellipsis.
+func (c *command) check(operands []string) error {
+	least, most := 0, 0
+	for _, name := range strings.Fields(c.operands) {
+		switch {
+		case name == "--":
+			continue
+		case !strings.HasPrefix(name, "["):
+			least++
+		case strings.Contains(name, "..."):
+			most = math.MaxInt - 1
+		}
+		most++
+	}
+	if n := len(operands); n < least || n > most {
+		return usagef("want %s, found %q", cmp.Or(c.operands, "no arguments"), operands)
+	}
+	return nil
+}
+
 func (c *command) help(flags *flag.FlagSet, w io.Writer) {
-	fmt.Fprintf(w, "Usage: orbit %s %s\n\n%s\nFlags:\n", c.name, c.args, c.long)
+	fmt.Fprintf(w, "Usage: orbit %s\n\n%s\nFlags:\n", strings.TrimSpace(c.name+" [flags] "+c.operands), c.long)
 	flags.SetOutput(w)
 	flags.PrintDefaults()
 }
@@ -168,18 +219,19 @@ func (c *command) help(flags *flag.FlagSet, w io.Writer) {
 func exitCode(err error) int {
 	var wrong *usageError
 	var silent exitError
+	var not no
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &silent):
 		return int(silent)
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), errors.Is(err, orbit.ErrName):
 		return exitUsage
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
 	case errors.Is(err, errors.ErrUnsupported):
 		return exitUnsupported
-	case errors.Is(err, errNo), errors.Is(err, orbit.ErrNotExist), errors.Is(err, orbit.ErrHeld):
+	case errors.As(err, &not), errors.Is(err, orbit.ErrNotExist), errors.Is(err, orbit.ErrHeld):
 		return exitNo
 	}
 	return exitFailed

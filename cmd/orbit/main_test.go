@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"orbit"
 )
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
+		takeSignals()
 		program = filepath.Join(dir, "orbit.exe")
 		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
@@ -38,6 +41,17 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// takeSignals has commands under test get signals that this process was started
+// to ignore, as by nohup or in the background of a script: what is caught here
+// is not ignored there.
+func takeSignals() {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // A started command with its output as it comes.
@@ -49,18 +63,33 @@ type started struct {
 	stderr bytes.Buffer
 }
 
+// must returns a function that fails the test if there is an error, and returns
+// the value.
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 func start(t *testing.T, args ...string) *started {
 	t.Helper()
-	c := &started{Cmd: exec.Command(program, args...), t: t}
-	c.Stderr = &c.stderr
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	return startCmd(t, exec.Command(program, args...))
+}
+
+// startCmd starts a command, which is killed when the test ends.
+func startCmd(t *testing.T, cmd *exec.Cmd) *started {
+	t.Helper()
+	c := &started{Cmd: cmd, t: t}
+	if c.Stderr == nil {
+		c.Stderr = &c.stderr
 	}
+	out := must(c.StdoutPipe())(t)
 	c.lines = bufio.NewScanner(out)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(0, c.Start())(t)
 	t.Cleanup(func() {
 		c.Process.Kill()
 		c.Wait()
@@ -128,10 +157,7 @@ func number(t *testing.T, text, pattern string) int {
 	if m == nil {
 		t.Fatalf("no match of %q in:\n%s", pattern, text)
 	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := must(strconv.Atoi(m[1]))(t)
 	return n
 }
 
@@ -241,10 +267,7 @@ func TestKilledDemoLeavesNothing(t *testing.T) {
 
 func TestDemoLeavesAFleetOfOthersAlone(t *testing.T) {
 	fleet := demoFleet(t)
-	f, err := orbit.Join(fleet, orbit.Options{Size: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must(orbit.Join(fleet, orbit.Options{Size: 1}))(t)
 	defer orbit.Remove(fleet)
 	defer f.Close()
 	c := start(t, "demo", "-fleet", fleet)
@@ -262,11 +285,11 @@ func TestWrongUsageSaysWhatIsWrong(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "Commands:"},
+		{nil, "Looking"},
 		{[]string{"nope"}, `unknown command "nope"`},
-		{[]string{"demo", "more"}, `no arguments, found "more"`},
+		{[]string{"demo", "more"}, `want no arguments, found ["more"]`},
 		{[]string{"demo", "-n", "1"}, "-n 1: want 2 to 12"},
-		{[]string{"demo", "-for", "1s"}, "-for 1s: want at least 2s"},
+		{[]string{"demo", "-for", "1s"}, "for flag -for: want at least 2s"},
 		{[]string{"demo", "-nope"}, "not defined: -nope"},
 		{[]string{"demo", "-fleet", "../x"}, `bad fleet name "../x"`},
 	} {
@@ -279,13 +302,29 @@ func TestWrongUsageSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestHelpListsWhatPeopleCanRun(t *testing.T) {
-	for _, c := range commands {
-		if out := start(t, "-h").finish(exitDone); strings.Contains(out, "\n  "+c.name+" ") == c.hidden {
-			t.Errorf("command %s, hidden %v, is wrong in %q", c.name, c.hidden, out)
+	list := start(t, "help").finish(exitDone)
+	for _, g := range groups {
+		if _, after, found := strings.Cut(list, "\n"+g.title+"\n"); g.title != "" {
+			if group, _, _ := strings.Cut(after, "\n\n"); !found || strings.Count(group, "\n") != len(g.commands)-1 {
+				t.Errorf("group %q is wrong in %q", g.title, list)
+			}
 		}
-		out := start(t, "help", c.name).finish(exitDone)
-		if !strings.HasPrefix(out, "Usage: orbit "+c.name) || !strings.Contains(out, "Flags:") {
-			t.Errorf("got help of %s: %q", c.name, out)
+		for _, c := range g.commands {
+			if strings.Contains(list, "\n  "+c.name+" ") != (g.title != "") {
+				t.Errorf("command %s of group %q is wrong in %q", c.name, g.title, list)
+			}
+			out := start(t, "help", c.name).finish(exitDone)
+			if !strings.HasPrefix(out, "Usage: orbit "+c.name) || !strings.Contains(out, "Flags:") {
+				t.Errorf("got help of %s: %q", c.name, out)
+			}
+			if g.title != "" && !strings.Contains(out, "\n  orbit "+c.name) && !strings.Contains(out, "| orbit "+c.name) {
+				t.Errorf("help of %s has no example: %q", c.name, out)
+			}
+			for line := range strings.Lines(out) {
+				if utf8.RuneCountInString(line) > 81 && !strings.HasPrefix(line, "    \t") { // but for flags
+					t.Errorf("help of %s has a line of more than 80 characters: %q", c.name, line)
+				}
+			}
 		}
 	}
 }

@@ -6,36 +6,40 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// A process is a sibling as the demo's process knows it from outside.
+// A process is one that this one started, as known from outside.
 type process struct {
 	cmd    *exec.Cmd
-	stdin  io.WriteCloser // the sibling lives as long as this is open
+	stdin  io.WriteCloser // it lives as long as this is open
 	stderr bytes.Buffer
 	exited chan struct{} // closed when it has ended, after which err counts
 	err    error
 }
 
-// startSibling starts this program again as a sibling.
-func startSibling(fleet string, size, number int) (*process, error) {
+// startSelf starts this program again, and has somebody listen to what it says
+// on standard output until it says no more.
+func startSelf(listen func(io.Reader), args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{exited: make(chan struct{})}
-	p.cmd = exec.Command(self, siblingCommand.name, "-fleet", fleet, "-size", strconv.Itoa(size), "-number", strconv.Itoa(number))
+	p := &process{cmd: exec.Command(self, args...), exited: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot start sibling %d: %w", number, err)
+		return nil, fmt.Errorf("cannot start a process: %w", err)
 	}
 	go func() {
+		listen(out)
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()

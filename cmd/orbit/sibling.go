@@ -39,10 +39,8 @@ var siblingFlags struct {
 }
 
 var siblingCommand = &command{
-	name:   "sibling",
-	args:   "-fleet name -size n -number n",
-	long:   "One of the processes that \"orbit demo\" starts. It leaves when its standard\ninput ends, and clears the fleet away if it was the last.\n",
-	hidden: true,
+	name: "sibling",
+	long: "One of the processes that \"orbit demo\" starts. It leaves when its standard\ninput ends, and clears the fleet away if it was the last.\n",
 	flags: func(f *flag.FlagSet) {
 		f.StringVar(&siblingFlags.fleet, "fleet", "", "`name` of the fleet")
 		f.IntVar(&siblingFlags.size, "size", 1, "expected `number` of members")

@@ -100,14 +100,6 @@ func (w *watch) open(name string) (ready bool, err error) {
 	return true, nil
 }
 
-// notYet passes over the error of what a sibling has not made yet.
-func notYet(err error) error {
-	if errors.Is(err, orbit.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
 // read brings everything up to date with what happened in the fleet.
 func (w *watch) read(rows []*row) error {
 	if err := w.readMembers(rows); err != nil {

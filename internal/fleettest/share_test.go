@@ -21,7 +21,6 @@ import (
 func init() {
 	proc.Helper("echo", echo)
 	proc.Helper("echoValues", echoValues)
-	proc.Helper("sleeper", sleeper)
 }
 
 const (
@@ -243,55 +242,4 @@ func TestProcessesLoadWhatOthersStore(t *testing.T) {
 			t.Fatalf("Load = %+v from %v, %v; want %+v from the other node", got, id, err, want)
 		}
 	}
-}
-
-// sleeper waits for frames and says so, until its input ends.
-func sleeper(args []string) error {
-	proc.WatchParent()
-	f, err := orbit.Join(args[0], one(kindThere, 64, 64))
-	if err != nil {
-		return err
-	}
-	r, err := f.Ring(kindThere)
-	if err != nil {
-		return err
-	}
-	c := r.Tail()
-	fmt.Println("ready")
-	for {
-		if err := c.Wait(context.Background()); err != nil {
-			return err
-		}
-		frame, _, err := c.Next(nil)
-		if err != nil {
-			return err
-		}
-		fmt.Println("got", frame.ID.Counter())
-	}
-}
-
-// TestPublishWakesASleepingProcess tells a wake from the look that a sleeper
-// takes every 100 ms by its best time: a frame is published just after the
-// sleeper lay down, so without a wake it could not be seen much earlier than
-// 100 ms later, however lucky.
-func TestPublishWakesASleepingProcess(t *testing.T) {
-	name := proc.Fleet(t)
-	f := join(t, name, one(kindThere, 64, 64))
-	r := ring(t, f, kindThere)
-	p := proc.Start(t, "sleeper", name)
-	p.Line()
-	best := time.Hour
-	for i := range 20 {
-		eventually(t, "the other process waits", func() bool { s, err := r.Stats(); return err == nil && s.Waiting })
-		start := time.Now()
-		publish(t, r, uint64(i), 8)
-		if got, want := p.Line(), fmt.Sprint("got ", i); got != want {
-			t.Fatalf("the sleeper said %q, want %q", got, want)
-		}
-		best = min(best, time.Since(start))
-	}
-	if best > 60*time.Millisecond {
-		t.Errorf("of 20 wakes the fastest took %v: nobody was woken", best)
-	}
-	t.Logf("fastest wake, there and back over a pipe: %v", best)
 }

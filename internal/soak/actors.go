@@ -8,44 +8,65 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"orbit"
 )
 
-// roleEnv makes a process an actor: "reader FLEET" or "writer FLEET".
-const roleEnv = "ORBIT_SOAK_ROLE"
+// What a process of the storm learns from its environment.
+const (
+	roleEnv  = "ORBIT_SOAK_ROLE"
+	fleetEnv = "ORBIT_SOAK_FLEET"
+	fenceEnv = "ORBIT_SOAK_FENCE"
+)
 
-var roles = [...]string{"reader", "writer"}
+// scenarios are what the processes of the storm do.
+var scenarios = [...]struct {
+	name string
+	act  func(*actorState) error
+}{
+	{"write", (*actorState).write},
+	{"read", (*actorState).read},
+	{"events", (*actorState).tellAndHear},
+	{"cache", (*actorState).cache},
+	{"contest", (*actorState).contend},
+	{"heartbeat", (*actorState).beat},
+	{"join and leave", (*actorState).comeAndGo},
+}
 
-// A report is what an actor has to say at its end.
-type report struct {
-	published, delivered     uint64
-	overwritten, holes, lost uint64
-	torn, unaccounted        uint64
+// tally is what an actor counts, and says at its end.
+type tally struct{ operations, torn, unaccounted uint64 }
+
+const tallyFormat = "did %d operations, saw %d torn, %d unaccounted"
+
+// actorState is an actor as it sees itself.
+type actorState struct {
+	tally
+	fleet *orbit.Fleet
+	done  atomic.Bool
+	buf   []byte
 }
 
 // play is the life of an actor: it acts until its standard input ends.
-func play(roleAndFleet string) (code int) {
-	role, name, _ := strings.Cut(roleAndFleet, " ")
-	var done atomic.Bool
+func play() (code int) {
+	a := &actorState{}
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
-		done.Store(true)
+		a.done.Store(true)
 	}()
-	f, err := orbit.Join(name, options())
-	if err == nil {
-		defer f.Close()
-		var r report
-		if role == roles[0] {
-			err = r.read(f, &done)
-		} else {
-			err = r.write(f, &done)
+	role := os.Getenv(roleEnv)
+	var err error
+	if a.fleet, err = orbit.Join(os.Getenv(fleetEnv), options()); err == nil {
+		defer a.fleet.Close()
+		err = fmt.Errorf("no scenario %q", role)
+		for _, s := range scenarios {
+			if s.name == role {
+				err = s.act(a)
+			}
 		}
-		fmt.Println(r.published, r.delivered, r.overwritten, r.holes, r.lost, r.torn, r.unaccounted)
 	}
+	fmt.Printf(tallyFormat+"\n", a.operations, a.torn, a.unaccounted)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
 		return 1
@@ -53,9 +74,21 @@ func play(roleAndFleet string) (code int) {
 	return 0
 }
 
-func open(f *orbit.Fleet) (all []*orbit.Ring, err error) {
+// violation tells of what must not be, at once: the actor may be killed next.
+func violation(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+
+// unlessBusy lets pass that others hold all slots, as two stopped writers do in
+// a ring of two.
+func unlessBusy(err error) error {
+	if errors.Is(err, orbit.ErrBusy) {
+		return nil
+	}
+	return err
+}
+
+func (a *actorState) open() (all []*orbit.Ring, err error) {
 	for kind := range rings {
-		r, err := f.Ring(kind)
+		r, err := a.fleet.Ring(kind)
 		if err != nil {
 			return nil, err
 		}
@@ -65,16 +98,16 @@ func open(f *orbit.Fleet) (all []*orbit.Ring, err error) {
 }
 
 // write publishes payloads of all sizes, one by one, in batches, and mints.
-func (w *report) write(f *orbit.Fleet, done *atomic.Bool) error {
-	all, err := open(f)
+func (a *actorState) write() error {
+	all, err := a.open()
 	if err != nil {
 		return err
 	}
-	var buf []byte
 	batch := make([]orbit.Frame, 8)
-	for !done.Load() {
+	for !a.done.Load() {
 		r := all[rand.IntN(len(all))]
 		n := rand.IntN(r.Geometry().PayloadLimit + 1)
+		done := 1
 		switch rand.IntN(64) {
 		case 0:
 			_, err = r.Mint()
@@ -82,27 +115,23 @@ func (w *report) write(f *orbit.Fleet, done *atomic.Bool) error {
 			for i := range batch {
 				batch[i].Payload = selfVerifying(batch[i].Payload[:0], rand.Uint64(), n)
 			}
-			n, e := r.PublishBatch(batch)
-			w.published += uint64(n)
-			err = e
+			done, err = r.PublishBatch(batch)
 		default:
-			buf = selfVerifying(buf[:0], rand.Uint64(), n)
-			if _, err = r.Publish(byte(n), uint64(n), buf); err == nil {
-				w.published++
-			}
+			a.buf = selfVerifying(a.buf[:0], rand.Uint64(), n)
+			_, err = r.Publish(byte(n), uint64(n), a.buf)
 		}
-		// Two slots can both be in the hands of stopped writers.
-		if err != nil && !errors.Is(err, orbit.ErrBusy) {
+		if unlessBusy(err) != nil {
 			return err
 		}
+		a.operations += uint64(done)
 	}
 	return nil
 }
 
 // read follows every ring from its oldest frame to the end, looks at newest
-// frames on the way, and adds up what the cursors say.
-func (w *report) read(f *orbit.Fleet, done *atomic.Bool) error {
-	all, err := open(f)
+// frames on the way, and holds the cursors to account.
+func (a *actorState) read() error {
+	all, err := a.open()
 	if err != nil {
 		return err
 	}
@@ -113,46 +142,196 @@ func (w *report) read(f *orbit.Fleet, done *atomic.Bool) error {
 		cursors[i].Grace = 200 * time.Millisecond
 		starts[i] = cursors[i].Position()
 	}
-	var buf []byte
 	for end := false; !end; {
-		end = done.Load()
+		end = a.done.Load()
 		for i, c := range cursors {
-			for n := 0; n < 256; n++ {
-				frame, _, err := c.Next(buf)
+			for range 256 {
+				frame, _, err := c.Next(a.buf[:0])
 				if errors.Is(err, orbit.ErrNoFrame) {
 					break
 				}
 				if err != nil {
 					return err
 				}
-				buf = frame.Payload[:0]
-				w.check(frame)
+				a.check(frame.ID, frame.Payload)
 			}
-			if frame, err := all[i].Newest(buf); err == nil {
-				w.check(frame)
-			} else if !errors.Is(err, orbit.ErrNoFrame) && !errors.Is(err, orbit.ErrBusy) {
+			if frame, err := all[i].Newest(a.buf[:0]); err == nil {
+				a.check(frame.ID, frame.Payload)
+			} else if !errors.Is(err, orbit.ErrNoFrame) && unlessBusy(err) != nil {
 				return err
 			}
 		}
 	}
 	for i, c := range cursors {
-		t := c.Tally()
-		w.delivered += t.Delivered
-		w.overwritten += t.Overwritten
-		w.holes += t.Holes
-		w.lost += t.Lost
-		if t.Delivered+t.Total() != c.Position()-starts[i] {
-			w.unaccounted++
+		if t := c.Tally(); t.Delivered+t.Total() != c.Position()-starts[i] {
+			a.unaccounted++
 		}
 	}
 	return nil
 }
 
-func (w *report) check(f orbit.Frame) {
-	if !verify(f.Payload) {
-		w.torn++
-		fmt.Fprintf(os.Stderr, "torn frame %v of %d bytes\n", f.ID, len(f.Payload))
+func (a *actorState) check(id orbit.NetID64, payload []byte) {
+	a.operations++
+	a.buf = payload
+	if !verify(payload) {
+		a.torn++
+		violation("torn frame %v of %d bytes", id, len(payload))
 	}
+}
+
+// tellAndHear publishes events and follows all of them, and some.
+func (a *actorState) tellAndHear() error {
+	bus, err := orbit.Events(a.fleet)
+	if err != nil {
+		return err
+	}
+	topics := []string{"a", "ab", "b"}
+	subs := []*orbit.Subscriber{bus.SubscribeOldest(), bus.SubscribeNow(orbit.TopicPrefix("a")), bus.SubscribeNow(orbit.Topic("b"))}
+	starts := make([]uint64, len(subs))
+	for i, s := range subs {
+		s.Grace = 200 * time.Millisecond
+		starts[i] = s.Position().Counter
+	}
+	var ev orbit.Event
+	for end := false; !end; {
+		end = a.done.Load()
+		a.buf = selfVerifying(a.buf[:0], rand.Uint64(), rand.IntN(400))
+		if _, err := bus.Publish(topics[rand.IntN(len(topics))], a.buf); unlessBusy(err) != nil {
+			return err
+		}
+		for i, s := range subs {
+			for range 64 {
+				err := s.Poll(&ev)
+				if errors.Is(err, orbit.ErrNoFrame) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				a.check(ev.ID, ev.Payload)
+				if i == 1 && ev.Topic[0] != 'a' || i == 2 && string(ev.Topic) != "b" {
+					violation("subscriber %d got topic %q", i, ev.Topic)
+				}
+			}
+		}
+	}
+	for i, s := range subs {
+		if t := s.Tally(); t.Delivered+t.Filtered+t.Total() != s.Position().Counter-starts[i] {
+			a.unaccounted++
+		}
+	}
+	return nil
+}
+
+// cache writes keys that all write, whose values say what key they are of, and
+// one that nobody else writes, which must not show an older value again.
+func (a *actorState) cache() error {
+	c, err := orbit.OpenCache(a.fleet, "soak")
+	if err != nil {
+		return err
+	}
+	own := fmt.Sprintf("own %d %d", os.Getpid(), rand.Uint64())
+	latest, fresh := uint64(0), false
+	for !a.done.Load() {
+		n := rand.IntN(16)
+		key := fmt.Sprintf("key %d", n)
+		a.buf = selfVerifying(a.buf[:0], uint64(n)<<32|uint64(rand.Uint32()), 8+rand.IntN(900))
+		switch rand.IntN(16) {
+		case 0:
+			err = c.Delete(key)
+		case 1:
+			_, err = c.Add(key, a.buf, time.Second)
+		case 2:
+			err = c.Put(key, a.buf, time.Millisecond)
+		case 3, 4, 5:
+			latest++
+			err = c.Put(own, binary.LittleEndian.AppendUint64(nil, latest), 0)
+			fresh = err == nil
+		case 6, 7, 8, 9:
+			err = c.Put(key, a.buf, 0)
+		default:
+			err = a.lookUp(c, key, n)
+		}
+		if unlessBusy(err) != nil {
+			return err
+		}
+		a.operations++
+		value, ok, err := c.Get(own)
+		if unlessBusy(err) != nil {
+			return err
+		}
+		if ok && fresh && binary.LittleEndian.Uint64(value) != latest {
+			violation("cache: put %d last, got %d", latest, binary.LittleEndian.Uint64(value))
+		}
+	}
+	return nil
+}
+
+func (a *actorState) lookUp(c *orbit.Cache, key string, n int) error {
+	value, ok, err := c.AppendGet(a.buf[:0], key)
+	if ok && (!verify(value) || binary.LittleEndian.Uint64(value)>>32 != uint64(n)) {
+		a.torn++
+		violation("cache: torn value of %q", key)
+	}
+	return err
+}
+
+// beat beats, and sees its own newest beat whatever others do.
+func (a *actorState) beat() error {
+	h, err := orbit.Heartbeats(a.fleet)
+	if err != nil {
+		return err
+	}
+	for !a.done.Load() {
+		before := orbit.Now()
+		if err := h.Beat(); unlessBusy(err) != nil {
+			return err
+		}
+		if last, err := h.Last(a.fleet.Node()); err != nil || last < before {
+			violation("heartbeat: beat at %d or later, found %d, %v", before, last, err)
+		}
+		if a.operations%256 == 0 {
+			if _, err := h.Snapshot(time.Second); err != nil {
+				return err
+			}
+		}
+		a.operations++
+	}
+	return nil
+}
+
+// comeAndGo joins and leaves, and is a member in between and only then.
+func (a *actorState) comeAndGo() error {
+	for !a.done.Load() {
+		f, err := orbit.Join(a.fleet.Name(), options())
+		if err != nil {
+			return err
+		}
+		kind := uint8(1 + rand.IntN(len(rings)))
+		r, err := f.Ring(kind)
+		if err != nil {
+			return err
+		}
+		if _, err := r.Publish(0, 0, nil); unlessBusy(err) != nil {
+			return err
+		}
+		if in, err := a.isMember(f.Node()); err != nil || !in {
+			violation("members: node %d joined and is no member, %v", f.Node(), err)
+		}
+		f.Close()
+		a.operations++
+	}
+	return nil
+}
+
+func (a *actorState) isMember(node uint16) (bool, error) {
+	members, err := a.fleet.Members()
+	for _, m := range members {
+		if m.Node == node && m.PID == os.Getpid() {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // selfVerifying appends n bytes of which each follows from the first eight.

@@ -1,7 +1,8 @@
-// Soak is a storm of real processes over the rings of one fleet: writers and
-// readers that are killed, stopped, resumed and replaced at random, while every
-// payload verifies itself and every cursor accounts for every counter. It
-// prints a table and fails if anything in it must not be there.
+// Soak is a storm of real processes that do everything a fleet can do, and are
+// killed, stopped, resumed and replaced at random meanwhile. Every payload
+// verifies itself, every cursor accounts for every counter, every guard is
+// held against a fence, and what is left at the end is looked at. It prints a
+// table, a row for each scenario, and fails if anything in it must not be.
 //
 //	go run ./internal/soak -for 10m
 package main
@@ -10,32 +11,32 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strings"
-	"syscall"
+	"path/filepath"
+	"text/tabwriter"
 	"time"
 
 	"orbit"
 )
 
 func main() {
+	if os.Getenv(roleEnv) != "" {
+		os.Exit(play())
+	}
 	length := flag.Duration("for", time.Minute, "how long to run")
-	processes := flag.Int("n", 9, "processes at a time, a third of them readers")
+	each := flag.Int("n", 2, "processes of each scenario at a time")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the storm")
 	flag.Parse()
-	if role := os.Getenv(roleEnv); role != "" {
-		os.Exit(play(role))
-	}
-	if err := soak(*length, *processes, *seed, os.Stdout); err != nil {
+	if err := soak(*length, *each, *seed, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
 }
 
-// rings are what the storm passes over, by kind: tiny rings, where writers lap
-// each other at once, and larger ones with payloads that take time to copy.
+// rings are the ones the storm passes over, by kind: tiny ones, where writers
+// lap each other at once, and larger ones with payloads that take time to copy.
 var rings = map[uint8]orbit.Geometry{
 	1: {Capacity: 2, PayloadLimit: 64},
 	2: {Capacity: 8, PayloadLimit: 1 << 10},
@@ -43,217 +44,146 @@ var rings = map[uint8]orbit.Geometry{
 	4: {Capacity: 1024, PayloadLimit: 256},
 }
 
-func options() orbit.Options { return orbit.Options{Size: 64, Rings: rings} }
-
-// totals is what came out of a storm.
-type totals struct {
-	processes, kills, stops int
-	writers, readers        int // that lived to report
-	published, delivered    uint64
-	overwritten             uint64
-	holes, lost             uint64
-	torn, unaccounted       uint64
-	wedged                  int
-	violations              []string
-}
-
-func (t *totals) violate(format string, args ...any) {
-	t.violations = append(t.violations, fmt.Sprintf(format, args...))
+func options() orbit.Options {
+	all := map[uint8]orbit.Geometry{
+		orbit.KindCache:  {Capacity: 256, PayloadLimit: 1 << 10},
+		orbit.KindEvents: {Capacity: 64, PayloadLimit: 512},
+	}
+	for kind, g := range rings {
+		all[kind] = g
+	}
+	return orbit.Options{Size: 64, Rings: all}
 }
 
 // soak runs a storm and prints what came of it.
-func soak(length time.Duration, processes int, seed uint64, out interface{ Write([]byte) (int, error) }) error {
-	fleet := fmt.Sprintf("soak%d", os.Getpid())
-	f, err := orbit.Join(fleet, options())
+func soak(length time.Duration, each int, seed uint64, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "soak")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s := &storm{
+		fleet:  fmt.Sprintf("soak%d", os.Getpid()),
+		fence:  filepath.Join(dir, "fence"),
+		random: rand.New(rand.NewPCG(seed, 0)),
+	}
+	if err := os.WriteFile(s.fence, make([]byte, fenceSize), 0o600); err != nil {
+		return err
+	}
+	f, err := orbit.Join(s.fleet, options())
 	if err != nil {
 		return err
 	}
 	defer func() {
 		f.Close()
-		orbit.Remove(fleet)
+		orbit.Remove(s.fleet)
 	}()
-	var t totals
-	storm := &storm{fleet: fleet, totals: &t, random: rand.New(rand.NewPCG(seed, 0))}
-	err = storm.blow(length, processes)
-	storm.calm()
+	err = s.blow(length, each)
+	s.calm()
 	if err != nil {
 		return err
 	}
-	if err := t.inspect(f); err != nil {
-		return err
-	}
+	after := inspect(f)
 	f.Close()
-	if err := orbit.Remove(fleet); err != nil {
-		t.violate("remove: %v", err)
+	if err := orbit.Remove(s.fleet); err != nil {
+		after = append(after, fmt.Errorf("remove: %w", err))
 	}
-	t.print(out, length, seed)
-	if t.torn+t.unaccounted+uint64(t.wedged) > 0 || len(t.violations) > 0 {
+	fmt.Fprintf(out, "storm of %v, seed %d\n\n", length, seed)
+	return s.print(out, after)
+}
+
+// print draws the table, and fails if anything in it must not be.
+func (s *storm) print(out io.Writer, after []error) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "scenario\tprocesses\toperations\tkills\tstops\ttorn\twedged\tunaccounted\tviolations\t")
+	var sum row
+	line := func(name string, r *row) {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name, r.processes, r.operations, r.kills, r.stops, r.torn, r.wedged, r.unaccounted, len(r.violations))
+		sum.add(r)
+	}
+	for i := range s.rows {
+		line(scenarios[i].name, &s.rows[i])
+	}
+	end := row{}
+	for _, err := range after {
+		end.violations = append(end.violations, err.Error())
+		if errors.Is(err, errWedged) {
+			end.wedged++
+		}
+	}
+	line("what was left", &end)
+	line("total", &sum)
+	w.Flush()
+	for _, v := range sum.violations {
+		fmt.Fprintln(out, "violation:", v)
+	}
+	if sum.torn+sum.wedged+sum.unaccounted > 0 || len(sum.violations) > 0 {
 		return errors.New("the storm did damage")
 	}
 	return nil
 }
 
-// inspect looks at what the storm left: every slot must be free again after
-// two laps, and nobody but this process may be a member.
-func (t *totals) inspect(f *orbit.Fleet) error {
+var errWedged = errors.New("a slot is wedged")
+
+// inspect looks at what the storm left. After two laps every slot must be free
+// again, every subject must be free to claim, and nobody but this process may
+// be a member.
+func inspect(f *orbit.Fleet) (failed []error) {
+	check := func(what string, err error) {
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s after the storm: %w", what, err))
+		}
+	}
 	for kind, g := range rings {
 		r, err := f.Ring(kind)
-		if err != nil {
-			return err
-		}
+		check("ring", err)
 		for range 2 * g.Capacity {
-			if _, err := r.Publish(0, 0, nil); err != nil {
-				t.violate("ring %d: publish after the storm: %v", kind, err)
-				break
-			}
+			_, err = r.Publish(0, 0, nil)
 		}
-		s, err := r.Stats()
-		if err != nil {
-			return err
+		check("publish", err)
+		check("ring", sound(r))
+	}
+	bus, err := orbit.Events(f)
+	check("events", err)
+	for range 2 * bus.Ring().Geometry().Capacity {
+		_, err = bus.Publish("end", nil)
+	}
+	check("publish of an event", err)
+	check("events", sound(bus.Ring()))
+	cache, err := orbit.OpenCache(f, "")
+	check("cache", err)
+	for range 2 * cache.Ring().Geometry().Capacity {
+		err = cache.Put("end", []byte("end"), 0)
+	}
+	check("put", err)
+	check("cache", sound(cache.Ring()))
+	contest, err := orbit.OpenContest(f)
+	check("contest", err)
+	holders, err := contest.Holders()
+	check("holders", err)
+	for _, h := range holders {
+		check("holder", fmt.Errorf("%q is held by %q of node %d", h.Label, h.Owner, h.Node))
+	}
+	for i := range labels {
+		g, err := orbit.Claim[subject](contest, label(i), "end", time.Minute)
+		check("claim", err)
+		if err == nil {
+			check("release", g.Release())
 		}
-		t.wedged += s.Pending + s.Lost + s.Holes
 	}
 	members, err := f.Members()
-	if len(members) != 1 || err != nil {
-		t.violate("members after the storm: %v, %v", members, err)
+	check("members", err)
+	if len(members) != 1 {
+		check("members", fmt.Errorf("got %v, want this process alone", members))
 	}
-	return nil
+	return failed
 }
 
-func (t *totals) print(out interface{ Write([]byte) (int, error) }, length time.Duration, seed uint64) {
-	row := func(name string, n any) { fmt.Fprintf(out, "%-28s %12v\n", name, n) }
-	fmt.Fprintf(out, "storm of %v, seed %d\n", length, seed)
-	row("processes", t.processes)
-	row("kills", t.kills)
-	row("stops", t.stops)
-	row("writers that reported", t.writers)
-	row("readers that reported", t.readers)
-	row("published by those", t.published)
-	row("delivered to those", t.delivered)
-	row("overwritten", t.overwritten)
-	row("holes", t.holes)
-	row("lost", t.lost)
-	row("torn", t.torn)
-	row("unaccounted", t.unaccounted)
-	row("wedged slots", t.wedged)
-	row("violations", len(t.violations))
-	for _, v := range t.violations {
-		fmt.Fprintln(out, "  ", v)
+// sound tells whether all slots of a ring are free.
+func sound(r *orbit.Ring) error {
+	s, err := r.Stats()
+	if err == nil && s.Pending+s.Lost+s.Holes > 0 {
+		err = fmt.Errorf("%w: ring %d has %+v", errWedged, r.Kind(), s)
 	}
-}
-
-// ---- The storm ----
-
-type storm struct {
-	fleet  string
-	totals *totals
-	random *rand.Rand
-	procs  []*actor
-}
-
-// An actor is a running writer or reader.
-type actor struct {
-	*exec.Cmd
-	role    string
-	stdin   interface{ Close() error }
-	output  *strings.Builder
-	stopped bool
-}
-
-func (s *storm) start(role string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	a := &actor{Cmd: exec.Command(self), role: role, output: &strings.Builder{}}
-	if prefix := strings.Fields(os.Getenv("ORBIT_TEST_EXEC")); len(prefix) > 0 {
-		a.Cmd = exec.Command(prefix[0], append(prefix[1:], self)...)
-	}
-	a.Env = append(os.Environ(), roleEnv+"="+role+" "+s.fleet)
-	a.Cmd.Stdout, a.Cmd.Stderr = a.output, os.Stderr
-	if a.stdin, err = a.StdinPipe(); err != nil {
-		return err
-	}
-	if err := a.Start(); err != nil {
-		return err
-	}
-	s.totals.processes++
-	s.procs = append(s.procs, a)
-	return nil
-}
-
-// blow starts the processes and kills, stops and resumes them at random.
-func (s *storm) blow(length time.Duration, n int) error {
-	for i := range n {
-		if err := s.start(roles[min(i%3, 1)]); err != nil {
-			return err
-		}
-	}
-	for start := time.Now(); time.Since(start) < length; {
-		time.Sleep(time.Duration(s.random.IntN(int(10 * time.Millisecond))))
-		i := s.random.IntN(len(s.procs))
-		a := s.procs[i]
-		switch s.random.IntN(5) {
-		case 0:
-			a.Process.Signal(syscall.SIGKILL)
-			a.Wait()
-			s.totals.kills++
-			s.procs = append(s.procs[:i], s.procs[i+1:]...)
-			if err := s.start(a.role); err != nil {
-				return err
-			}
-		case 1, 2:
-			if !a.stopped {
-				a.Process.Signal(syscall.SIGSTOP)
-				a.stopped = true
-				s.totals.stops++
-			}
-		default:
-			if a.stopped {
-				a.Process.Signal(syscall.SIGCONT)
-				a.stopped = false
-			}
-		}
-	}
-	return nil
-}
-
-// calm lets all who live end by themselves, and adds up what they report.
-func (s *storm) calm() {
-	for _, a := range s.procs {
-		a.Process.Signal(syscall.SIGCONT)
-	}
-	for _, a := range s.procs {
-		a.stdin.Close()
-	}
-	for _, a := range s.procs {
-		overdue := time.AfterFunc(30*time.Second, func() {
-			a.Process.Signal(syscall.SIGQUIT) // with a picture of where it hangs
-		})
-		if err := a.Wait(); err != nil {
-			s.totals.violate("%s: %v: %s", a.role, err, a.output)
-		}
-		overdue.Stop()
-		s.totals.add(a)
-	}
-}
-
-func (t *totals) add(a *actor) {
-	var r report
-	if _, err := fmt.Sscan(a.output.String(), &r.published, &r.delivered, &r.overwritten, &r.holes, &r.lost, &r.torn, &r.unaccounted); err != nil {
-		t.violate("%s reported %q", a.role, a.output)
-		return
-	}
-	if a.role == roles[0] {
-		t.readers++
-	} else {
-		t.writers++
-	}
-	t.published += r.published
-	t.delivered += r.delivered
-	t.overwritten += r.overwritten
-	t.holes += r.holes
-	t.lost += r.lost
-	t.torn += r.torn
-	t.unaccounted += r.unaccounted
+	return err
 }

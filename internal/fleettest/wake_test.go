@@ -1,0 +1,192 @@
+//go:build linux
+
+package fleettest
+
+import (
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"orbit"
+	"orbit/internal/proc"
+)
+
+// Who sleeps is woken, by every way to publish, and nobody else is.
+
+// wakeWord maps the wake word of a ring, as any process could.
+func wakeWord(t *testing.T, path string) *uint32 {
+	t.Helper()
+	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	mem, err := syscall.Mmap(fd, 0, pageSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Munmap(mem) })
+	return (*uint32)(unsafe.Pointer(&mem[offWake]))
+}
+
+// futexSleep sleeps in the kernel while the word has this value, for at most
+// limit. It returns 0 if somebody woke it, EAGAIN if the word had another
+// value, and ETIMEDOUT.
+func futexSleep(word *uint32, value uint32, limit time.Duration) syscall.Errno {
+	ts := syscall.NsecToTimespec(int64(limit))
+	_, _, errno := syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 0, uintptr(value), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	return errno
+}
+
+// TestPublishWakesAllWhoSleepOnTheWakeWord sleeps in the kernel as processes
+// that wait for a ring do, and not, as they do, for 100 ms at most: so it is
+// the wake that ends the sleep, or nothing does.
+func TestPublishWakesAllWhoSleepOnTheWakeWord(t *testing.T) {
+	name := proc.Fleet(t)
+	r := ring(t, join(t, name, one(kindThere, 8, 64)), kindThere)
+	word := wakeWord(t, proc.Segment(name, kindThere))
+	const sleepers = 3
+	ends := make(chan syscall.Errno, sleepers)
+	for i := range 1000 {
+		value := atomic.OrUint32(word, 1) | 1
+		for range sleepers {
+			go func() { ends <- futexSleep(word, value, 10*time.Second) }()
+		}
+		time.Sleep(time.Duration(1+i) * time.Millisecond)
+		publish(t, r, uint64(i), 8)
+		woken := 0
+		for range sleepers {
+			switch errno := <-ends; errno {
+			case 0:
+				woken++
+			case syscall.ETIMEDOUT:
+				t.Fatalf("a publish did not wake all of %d sleepers", sleepers)
+			case syscall.EAGAIN, syscall.EINTR: // not asleep yet, or woken by a signal: once more
+			default:
+				t.Fatalf("futex: %v", errno)
+			}
+		}
+		if woken == sleepers {
+			return
+		}
+	}
+	t.Fatalf("%d sleepers were never all asleep before a publish", sleepers)
+}
+
+// TestPublishAsksTheKernelOnlyForSleepers: once nobody waits, a publish must
+// not go on making system calls for those who did.
+func TestPublishAsksTheKernelOnlyForSleepers(t *testing.T) {
+	shared := proc.Fleet(t)
+	own, err := orbit.Local("own", one(kindThere, 8, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	for _, f := range []*orbit.Fleet{own, join(t, shared, one(kindThere, 8, 64))} {
+		r := ring(t, f, kindThere)
+		done := make(chan error, 1)
+		c := r.Tail()
+		go func() { done <- c.Wait(t.Context()) }()
+		eventually(t, "the reader waits", func() bool { return someWait(t, r) })
+		publish(t, r, 1, 8)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		// The reader may have asked once more before it saw the frame.
+		publish(t, r, 2, 8)
+		if someWait(t, r) {
+			t.Errorf("shared %v: two frames after the last reader slept, publishers are still asked to wake", f.Shared())
+		}
+	}
+}
+
+func someWait(t *testing.T, r *orbit.Ring) bool {
+	t.Helper()
+	s, err := r.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Waiting
+}
+
+type woken struct{ N uint64 }
+
+func (woken) OrbitKind() uint8 { return kindThere }
+
+// TestEveryWayToPublishWakes runs in a fleet of this process alone, where no
+// sleeper looks by itself: who is not woken sleeps for ever.
+func TestEveryWayToPublishWakes(t *testing.T) {
+	f, err := orbit.Local("sleepers", orbit.Options{Size: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	values, err := orbit.Bind[woken](f)
+	must(err)
+	bus, err := orbit.Events(f)
+	must(err)
+	cache, err := orbit.OpenCache(f, "")
+	must(err)
+	heart, err := orbit.Heartbeats(f)
+	must(err)
+	contest, err := orbit.OpenContest(f)
+	must(err)
+	plain := values.Ring()
+	var guard *orbit.Guard
+	ways := []struct {
+		name string
+		ring *orbit.Ring
+		run  func() error
+	}{
+		{"Publish", plain, func() error { _, err := plain.Publish(1, 0, nil); return err }},
+		{"PublishBatch", plain, func() error { _, err := plain.PublishBatch(make([]orbit.Frame, 3)); return err }},
+		{"Store", plain, func() error { _, err := values.Store(woken{1}); return err }},
+		{"an event", bus.Ring(), func() error { _, err := bus.Publish("topic", nil); return err }},
+		{"Put", cache.Ring(), func() error { return cache.Put("key", nil, 0) }},
+		{"Delete", cache.Ring(), func() error { return cache.Delete("key") }},
+		{"Add", cache.Ring(), func() error { _, err := cache.Add("key", nil, 0); return err }},
+		{"Reset of the cache", cache.Ring(), cache.Reset},
+		{"a beat", heart.Ring(), heart.Beat},
+		{"a claim", contest.Ring(), func() (err error) { guard, err = orbit.Claim[woken](contest, "", "", time.Hour); return err }},
+		{"a renewal", contest.Ring(), func() error { return guard.Renew(time.Hour) }},
+		{"a release", contest.Ring(), func() error { return guard.Release() }},
+	}
+	for _, way := range ways {
+		c := way.ring.Tail()
+		done := make(chan error, 1)
+		go func() { done <- c.Wait(t.Context()) }()
+		eventually(t, "the reader waits", func() bool { return someWait(t, way.ring) })
+		time.Sleep(10 * time.Millisecond) // it looks once more, and lies down
+		must(way.run())
+		var err error
+		within(t, 20*time.Second, "a reader that "+way.name+" should wake", func() { err = <-done })
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFrameBeforeTheWaitIsSeen: who begins to wait when there is something to
+// read already is not woken for it, and must look.
+func TestFrameBeforeTheWaitIsSeen(t *testing.T) {
+	f, err := orbit.Local("late", one(kindThere, 8, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := ring(t, f, kindThere)
+	c := r.Tail()
+	publish(t, r, 1, 8)
+	within(t, 20*time.Second, "a wait for a frame that is there", func() { err = c.Wait(t.Context()) })
+	if err != nil {
+		t.Error(err)
+	}
+}

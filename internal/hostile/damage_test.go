@@ -1,0 +1,271 @@
+//go:build linux
+
+package hostile
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"orbit"
+	"orbit/internal/proc"
+)
+
+// What damage once did, each with the least that shows it.
+
+// TestTruncatedRingGivesCursors: whoever is the first to meet the damage, it
+// is no crash.
+func TestTruncatedRingGivesCursors(t *testing.T) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, crewOptions())
+	r := ring(t, f, kindFrames)
+	b, err := orbit.Events(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []int{kindFrames, int(orbit.KindEvents)} {
+		openSegment(t, fleet, kind).truncate(0)
+	}
+	if c := r.Oldest(); c == nil {
+		t.Error("Oldest returned nil, want a cursor")
+	} else {
+		_, _, err := c.Next(nil)
+		mustBe(t, "Next", err, orbit.ErrDamaged)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			t.Errorf("SubscribeOldest: %v, want a subscriber", p)
+		}
+	}()
+	var ev orbit.Event
+	mustBe(t, "Poll", b.SubscribeOldest().Poll(&ev), orbit.ErrDamaged)
+}
+
+func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
+	fleet := proc.Fleet(t)
+	b, err := orbit.Events(join(t, fleet, crewOptions()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Publish("topic", nil); err != nil {
+		t.Fatal(err)
+	}
+	place := b.SubscribeNow().Position()
+	openSegment(t, fleet, int(orbit.KindEvents)).truncate(0)
+	_, err = b.SubscribeAt(place)
+	mustBe(t, "SubscribeAt", err, orbit.ErrDamaged)
+}
+
+// TestLoadNodeSaysWhyItFails: no value of the node is not the same as no ring.
+func TestLoadNodeSaysWhyItFails(t *testing.T) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, crewOptions())
+	o, err := orbit.Bind[value](f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	_, _, err = o.LoadNode(1)
+	mustBe(t, "LoadNode after Close", err, orbit.ErrClosed)
+}
+
+// TestContextEndsThoughItsDeedIsDamaged: a guard ends with its TTL, whatever
+// became of the table, and whoever waits for its context is told.
+func TestContextEndsThoughItsDeedIsDamaged(t *testing.T) {
+	fleet := proc.Fleet(t)
+	c := contest(t, join(t, fleet, crewOptions()))
+	g, err := orbit.Claim[task](c, "x", "", 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := g.Context()
+	// Every record is free, says the damage, and the next claim gets the same.
+	s := openSegment(t, fleet, int(orbit.KindContest))
+	deeds := s.table + 8*(16+2*c.Capacity())
+	s.write(deeds, make([]byte, 8*c.Capacity()))
+	orbit.Claim[task](c, "y", "", time.Hour) // it may be refused, as its own record is in its way
+	select {
+	case <-ctx.Done():
+	case <-time.After(2 * time.Second):
+		t.Errorf("the context has not ended 2 s after a TTL of 50 ms; the guard is valid: %v", g.Valid())
+	}
+}
+
+const (
+	kindHuge = 63
+	hugeSize = 32 << 20
+)
+
+func hugeOptions() orbit.Options {
+	return orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{kindHuge: {Capacity: 2, PayloadLimit: hugeSize}}}
+}
+
+func init() { roles["huge"] = huge }
+
+// huge publishes a frame that takes long to copy, or reads one, at each line it
+// reads.
+func huge(args []string) error {
+	read := proc.WatchParent()
+	f, err := orbit.Join(args[0], hugeOptions())
+	if err != nil {
+		return err
+	}
+	r, err := f.Ring(kindHuge)
+	if err != nil {
+		return err
+	}
+	p := bytes.Repeat([]byte{1}, hugeSize)
+	fmt.Println("node", f.Node())
+	for line := read(); line != ""; line = read() {
+		switch line {
+		case "publish":
+			if _, err := r.Publish(1, 0, p); err != nil {
+				return err
+			}
+			fmt.Println("published")
+		case "read":
+			f, err := r.Newest(p[:0:hugeSize])
+			fmt.Println(nameOf(err), bytes.Count(f.Payload, []byte{1}), bytes.Count(f.Payload, []byte{2}))
+		}
+	}
+	return nil
+}
+
+// TestFrameIsWholeThoughASeatIsDamaged: a member whose seat was overwritten
+// lives, as its lock says, and nobody may write into a slot that it is writing.
+func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, hugeOptions())
+	r := ring(t, f, kindHuge)
+	p := start(t, "huge", fleet)
+	hear(t, p, "node 2")
+	for caught := false; !caught; {
+		p.Say("publish")
+		time.Sleep(time.Duration(r.Head()*997%4000) * time.Microsecond)
+		p.Stop()
+		waitStopped(t, p.Process.Pid)
+		s, err := r.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if caught = s.Pending > 0; !caught {
+			p.Continue()
+			hear(t, p, "published")
+		}
+	}
+	roster := openSegment(t, fleet, 0)
+	roster.put(roster.seat(1), 0)
+	var ids []orbit.NetID64
+	mine := bytes.Repeat([]byte{2}, hugeSize)
+	for range 2 {
+		id, err := r.Publish(1, 0, mine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	p.Continue()
+	hear(t, p, "published") // it wrote into its slot to the end, and then into another
+	for _, id := range ids {
+		if f, err := r.Read(id, nil); err == nil && !bytes.Equal(f.Payload, mine) {
+			t.Errorf("frame %v is torn: %d of its %d bytes are the other writer's", id, bytes.Count(f.Payload, []byte{1}), hugeSize)
+		}
+	}
+}
+
+// waitStopped waits until every thread of a process has stopped.
+func waitStopped(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, "a process is stopped", func() bool {
+		tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+		if err != nil {
+			return false
+		}
+		for _, task := range tasks {
+			b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + task.Name() + "/stat")
+			if i := bytes.LastIndexByte(b, ')'); err != nil || i < 0 || b[i+2] != 'T' {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestBeatOfTheFutureIsOvercome: a cell damaged once, or set by a member in
+// another time namespace, must not make a node look alive for ever.
+func TestBeatOfTheFutureIsOvercome(t *testing.T) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, crewOptions())
+	h, err := orbit.Heartbeats(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openSegment(t, fleet, int(orbit.KindHeartbeat))
+	s.put(s.table+8*int(f.Node()), uint64(orbit.Now())+uint64(time.Hour))
+	if err := h.Beat(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := h.SnapshotAt(orbit.Now()+orbit.Stamp(30*time.Minute), time.Second, f.Node())
+	if err != nil || len(all) != 1 || all[0].State != orbit.Stale {
+		t.Errorf("half an hour after its only beat a node is %+v, %v; want it stale", all, err)
+	}
+}
+
+// TestSecondNameOfARosterIsForeign: where a user may link files of others, as
+// kernels allow by default, somebody else can give one fleet's roster the name
+// of another's. One segment has one name.
+func TestSecondNameOfARosterIsForeign(t *testing.T) {
+	one, two := proc.Fleet(t), proc.Fleet(t)
+	f := join(t, one, crewOptions())
+	if err := os.Link(proc.Segment(one, 0), proc.Segment(two, 0)); err != nil {
+		t.Fatal(err)
+	}
+	g, err := orbit.Join(two, crewOptions())
+	if err == nil {
+		t.Errorf("Join of %q: node %d, beside %d members of %q; want an error", two, g.Node(), members(t, f), one)
+		g.Close()
+		return
+	}
+	mustBe(t, "Join under a second name", err, orbit.ErrForeign, two)
+}
+
+// shortContest truncates a contest so that the last records are gone, and has
+// this process find out. It returns a guard from before, and the contest.
+func shortContest(t *testing.T) (*orbit.Guard, *orbit.Contest) {
+	t.Helper()
+	fleet := proc.Fleet(t)
+	c := contest(t, join(t, fleet, crewOptions()))
+	g, err := orbit.Claim[task](c, "early", "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openSegment(t, fleet, int(orbit.KindContest))
+	s.truncate(s.size - page)
+	for i := 0; err == nil; i++ {
+		_, err = orbit.Claim[task](c, strconv.Itoa(i), "", time.Hour)
+	}
+	mustBe(t, "Claim once the records that are left are taken", err, orbit.ErrDamaged)
+	return g, c
+}
+
+func TestTruncatedContestGrantsNothing(t *testing.T) {
+	g, c := shortContest(t)
+	g.Release() // it gives back a record that is still there
+	h, err := orbit.Claim[task](c, "late", "", time.Hour)
+	mustBe(t, "Claim", err, orbit.ErrDamaged)
+	if err == nil {
+		t.Logf("the guard is valid: %v", h.Valid())
+	}
+}
+
+func TestTruncatedContestEndsContexts(t *testing.T) {
+	g, _ := shortContest(t)
+	select {
+	case <-g.Context().Done():
+	case <-time.After(2 * time.Second):
+		t.Errorf("2 s after the damage was found the context has not ended; the guard is valid: %v", g.Valid())
+	}
+}

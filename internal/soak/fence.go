@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"orbit"
+)
+
+// labels is how many subjects are contended for.
+const labels = 3
+
+func label(i int) string { return fmt.Sprintf("subject %d", i) }
+
+// subject is what is contended for.
+type subject struct{}
+
+func (subject) OrbitKind() uint8 { return 5 }
+
+// The fence is what the guards guard: for each subject a word in a file that
+// all processes map, with the largest token that a holder has shown it.
+const fenceSize = labels * 8
+
+func mapFence() ([]uint64, error) {
+	f, err := os.OpenFile(os.Getenv(fenceEnv), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	mem, err := syscall.Mmap(int(f.Fd()), 0, fenceSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(mem))), labels), nil
+}
+
+// contend claims subjects for a while, shows the fence its tokens, renews,
+// and lets go, or lets its time run out.
+func (a *actorState) contend() error {
+	c, err := orbit.OpenContest(a.fleet)
+	if err != nil {
+		return err
+	}
+	fence, err := mapFence()
+	if err != nil {
+		return err
+	}
+	for !a.done.Load() {
+		i := rand.IntN(labels)
+		ttl := time.Duration(1+rand.IntN(20)) * time.Millisecond
+		g, err := orbit.Claim[subject](c, label(i), fmt.Sprintf("process %d", os.Getpid()), ttl)
+		a.operations++
+		if errors.Is(err, orbit.ErrHeld) || errors.Is(err, orbit.ErrLapsed) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		show(&fence[i], g)
+		for range rand.IntN(50) {
+			guarded(&fence[i], g)
+		}
+		if rand.IntN(2) == 0 {
+			if err := g.Renew(ttl); err != nil && !errors.Is(err, orbit.ErrLapsed) {
+				return err
+			}
+			guarded(&fence[i], g)
+		}
+		if rand.IntN(4) == 0 {
+			time.Sleep(ttl) // let it lapse
+		}
+		guarded(&fence[i], g)
+		if err := g.Release(); err != nil && !errors.Is(err, orbit.ErrLapsed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// show raises the fence to a guard's token, as its first use of the resource.
+func show(word *uint64, g *orbit.Guard) {
+	for {
+		seen := atomic.LoadUint64(word)
+		if seen == g.Token() {
+			violation("contest: token %d was handed out twice", seen)
+		}
+		if seen >= g.Token() {
+			break
+		}
+		if atomic.CompareAndSwapUint64(word, seen, g.Token()) {
+			return
+		}
+	}
+	guarded(word, g)
+}
+
+// guarded checks that a guard is not valid once the fence has seen a later one:
+// then two would be valid at once. The fence is looked at first.
+func guarded(word *uint64, g *orbit.Guard) {
+	if seen := atomic.LoadUint64(word); seen > g.Token() && g.Valid() {
+		violation("contest: the guard with token %d is valid after one with token %d was", g.Token(), seen)
+	}
+}
