@@ -33,7 +33,7 @@ var claims = command{"claims", "expose_claims.go", []string{
 	"2", "2 apart", "2 release", "2 look", "3", "again", "announced", "2 d", "2 2d", "apart d",
 	"renew jump", "2 jump", "edge", "jump d",
 	"1 entry", "2 entries", "3 entries", "2 entries apart", "1 entry jump", "1 record", "record of the dead",
-	"share", "tick", "close",
+	"share", "share 3", "tick", "tick 3", "close",
 }}
 
 // build builds the command with faults in the code it explores.

@@ -13,7 +13,7 @@ var configs = []config{
 	{name: "2 release", records: 4, threads: []string{"claim release claim", "claim release"}},
 	{name: "2 look", records: 4, threads: []string{"claim renew release", "claim", "look"}},
 	{name: "3", records: 4, threads: []string{"claim", "claim", "claim"}},
-	{name: "3 apart", records: 4, threads: []string{"claim", "claim", "claim", "had release!"}, long: true},
+	{name: "3 apart", records: 4, threads: []string{"claim", "claim", "claim!", "had release!"}, long: true},
 	{name: "3 release", records: 4, threads: []string{"claim! release", "claim", "claim"}, long: true},
 	{name: "again", records: 4, threads: []string{"claim claim release", "claim"}},
 	{name: "announced", records: 4, announce: true, threads: []string{"claim release", "claim"}},
@@ -47,8 +47,8 @@ var configs = []config{
 
 	// Threads of one process.
 	{name: "share", records: 4, together: true, threads: []string{"0: share release", "0: share"}},
-	{name: "share 3", records: 4, threads: []string{"0: share! renew", "0: share", "claim"}, long: true},
+	{name: "share 3", records: 4, threads: []string{"0: share! renew", "0: share", "claim!"}},
 	{name: "tick", records: 4, jumps: 1, threads: []string{"0: claim! renew", "0: tick"}},
-	{name: "tick 3", records: 4, jumps: 1, threads: []string{"0: claim! renew", "0: tick", "keep!"}, long: true},
+	{name: "tick 3", records: 4, jumps: 1, threads: []string{"0: claim! renew", "0: tick", "keep!"}},
 	{name: "close", records: 4, threads: []string{"0: claim", "0: close", "claim"}},
 }
