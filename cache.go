@@ -570,10 +570,10 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 			*a = cacheAnswer{}
 			return dst, c.ring.gateError()
 		}
-		if !a.moved && (a.hit || !a.late && !c.lapped || attempt >= maxLaps) {
-			return out, nil
-		}
 		if !a.moved {
+			if a.hit || !a.late && !c.lapped || attempt >= maxLaps {
+				return out, nil
+			}
 			continue // a miss of no one moment
 		}
 		// The slot was marked for a newer frame. If after that the index was

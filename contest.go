@@ -394,7 +394,7 @@ func (c *Contest) contend(g *Guard, ttl time.Duration) error {
 			return err
 		case !won:
 			continue
-		case g.stands() && c.ring.gate.Load() == gateOpen:
+		case g.stands():
 			c.arm(g.deadline.Load())
 			return nil
 		}
@@ -886,10 +886,13 @@ func (g *Guard) why() error {
 	return g.contest.ring.fail(ErrLapsed, "guard of subject "+itoa(int(g.subject.kind))+" "+quote(g.subject.label)+how)
 }
 
-// stands tells whether the guard holds its subject. The clock is read before
-// the entry: what it says about the claim was so then, and until the second
-// nobody else was promoted.
+// stands tells whether the guard holds its subject, as none does in a damaged
+// table. The clock is read before the entry: what it says about the claim was so
+// then, and until the second nobody else was promoted.
 func (g *Guard) stands() bool {
+	if g.contest.ring.gate.Load() != gateOpen {
+		return false
+	}
 	now := clockNow()
 	return now < g.deadline.Load() && atomic.LoadUint64(g.contest.entry(g.entry)) == g.word
 }
@@ -899,7 +902,7 @@ func (g *Guard) check() bool {
 	if g.ended != nil {
 		return false
 	}
-	if g.contest.ring.gate.Load() == gateOpen && g.stands() {
+	if g.stands() {
 		return true
 	}
 	g.lapse()

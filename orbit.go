@@ -372,8 +372,9 @@ type Fleet struct {
 //
 // It fails with [ErrName], [ErrSize], [ErrNode] or [ErrFull]; with
 // [ErrNotExist] if the options ask for that; with [ErrForeign], [ErrVersion] or
-// [ErrNoSpace] if shared memory is not as it should be; and with an error that matches [errors.ErrUnsupported] where
-// there is none. It costs some ten system calls.
+// [ErrNoSpace] if shared memory is not as it should be; and with an error that
+// matches [errors.ErrUnsupported] where there is none. It costs some ten system
+// calls.
 func Join(name string, opts Options) (*Fleet, error) {
 	f, err := newFleet(name, opts)
 	if err != nil {
@@ -634,11 +635,12 @@ func (f *Fleet) attach(want *segmentHeader) (*segment, error) {
 		formatRing(s.mem, want, 0)
 		return s, nil
 	}
-	s, err := f.attachShared(want)
-	for n := 1; err == errChanged && n < maxAttempts; n++ {
-		s, err = f.attachShared(want)
+	for range maxAttempts {
+		if s, err := f.attachShared(want); err != errChanged {
+			return s, err
+		}
 	}
-	return s, err
+	return nil, problem("made anew at every attempt", ErrBusy)
 }
 
 func (f *Fleet) attachShared(want *segmentHeader) (*segment, error) {
@@ -831,7 +833,7 @@ func openRemains(name string, unsound error) (*roster, error) {
 		file.close()
 		return nil, unsound
 	}
-	return &roster{file: file}, nil
+	return &roster{segment: &segment{file: file}}, nil
 }
 
 // segmentKinds lists the kinds of a fleet's segments with the roster last. A
@@ -884,13 +886,10 @@ func removeSegment(name string) error {
 // count come round after 4096 holders of a seat, and an owner as old as that
 // is at worst taken for a live one: its slot is stepped round, not shared.
 type roster struct {
-	name   string // of the fleet
-	header segmentHeader
-	mem    block
-	kept   *segment
+	name string // of the fleet
+	*segment
 
 	mu   sync.RWMutex // held to write when the file is closed
-	file *shmFile
 	left bool
 }
 
@@ -939,7 +938,7 @@ func openRoster(name string, write bool) (*roster, error) {
 		return nil, foreign("a roster of " + itoa(found) + " bytes, want " + itoa(want.tableLen))
 	}
 	seg.keep()
-	return &roster{name: name, header: seg.header, mem: seg.mem, file: file, kept: seg}, nil
+	return &roster{name: name, segment: seg}, nil
 }
 
 // join opens or creates the roster and takes a seat in it.

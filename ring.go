@@ -148,7 +148,8 @@ type Ring struct {
 	bound     reflect.Type // by [Bind] or [RingOf], if it was
 	substrate closer       // that stands on the ring, if one does
 
-	alarm atomic.Pointer[func()] // called once the segment proves damaged
+	alarm  atomic.Pointer[func()] // called once the segment proves damaged
+	looked atomic.Int64           // when it was last seen that the segment has its name
 }
 
 // The gate is open until the fleet closes or the segment proves damaged.
@@ -1151,7 +1152,6 @@ type hub struct {
 	sleeping bool   // whether the goroutine of sleep runs
 	seen     uint32 // the wake word's sequence at the last broadcast
 	head     uint64 // the head at the last broadcast
-	looked   int64  // when it was last seen that the segment has its name
 	gone     error  // why nobody should wait any more
 }
 
@@ -1177,7 +1177,7 @@ func (h *hub) arm() (woken <-chan struct{}, err error) {
 	}
 	w := h.setWaiting()
 	if r.mem.shared && !h.sleeping {
-		h.sleeping, h.seen, h.head, h.looked = true, w&^1, atomic.LoadUint64(r.head), clockNow()
+		h.sleeping, h.seen, h.head = true, w&^1, atomic.LoadUint64(r.head)
 		go h.sleep()
 	}
 	h.waiting++
@@ -1265,14 +1265,9 @@ func (h *hub) sleepOnce(idle bool) (changed bool, err error) {
 	return changed, nil
 }
 
-// named tells, once a second, whether those who wait can still be met: a name
-// can be removed by hand, and then no frame may ever come.
+// named tells whether those who wait can still be met: a name can be removed by
+// hand, and then no frame may ever come.
 func (h *hub) named() error {
-	now := clockNow()
-	if now-h.looked < int64(time.Second) {
-		return nil
-	}
-	h.looked = now
 	err := h.ring.named()
 	if err != nil {
 		h.mu.Lock()
@@ -1282,9 +1277,11 @@ func (h *hub) named() error {
 	return err
 }
 
-// named tells whether siblings who join now come to this ring.
+// named tells whether siblings who join now come to this ring. It looks once a
+// second, for whoever asks first.
 func (r *Ring) named() error {
-	if !r.mem.shared {
+	now, last := clockNow(), r.looked.Load()
+	if !r.mem.shared || last != 0 && now-last < int64(time.Second) || !r.looked.CompareAndSwap(last, now) {
 		return nil
 	}
 	if err := named(r.fleet.name, &r.fleet.roster.header); err != nil {
