@@ -6,6 +6,8 @@ import (
 	"os"
 	"regexp"
 	"runtime/pprof"
+	"strconv"
+	"strings"
 	"time"
 
 	"orbit/internal/overlay/step"
@@ -16,6 +18,22 @@ type Choice struct {
 	Name string
 	Long bool // only if asked for
 	New  func() *Search
+}
+
+// NewScript returns the script of thread i, but for what it does, and the
+// operations that the text describes: "op op", or "p: op op" for a thread of
+// process p, which is i otherwise.
+func NewScript(i int, text string) (s Script, ops []string) {
+	s.Process = i
+	if p, rest, ok := strings.Cut(text, ": "); ok {
+		n, err := strconv.Atoi(p)
+		if err != nil {
+			panic(err)
+		}
+		s.Process, text = n, rest
+	}
+	s.Name = fmt.Sprintf("%d(%s)", i, text)
+	return s, strings.Fields(text)
 }
 
 // Command is the main function of a command that explores worlds.

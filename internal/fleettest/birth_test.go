@@ -48,7 +48,7 @@ func TestStrictUmaskDoesNotSpoilASegment(t *testing.T) {
 	p.Stdin.Close()
 	p.Finish()
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestSegmentAppearsWhole looks at the last slot of a large ring as soon as the
@@ -86,6 +86,6 @@ func TestSegmentAppearsWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.Close()
-		removeFleet(t, name)
+		proc.RemoveFleet(t, name)
 	}
 }

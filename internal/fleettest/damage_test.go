@@ -107,7 +107,7 @@ func TestRingTruncatedWhileInUse(t *testing.T) {
 			if want := "ErrDamaged 10; Close: <nil>; Remove: <nil>"; got != want {
 				t.Errorf("ring of %v truncated to %d bytes: got %q, want %q", g, size, got, want)
 			}
-			if left := segments(name); len(left) > 0 {
+			if left := proc.Segments(name); len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
 		}
@@ -131,8 +131,8 @@ func TestRosterTruncatedWhileInUse(t *testing.T) {
 		}
 		// Newcomers find out at once.
 		_, err := orbit.Join(name, orbit.Options{Size: 1})
-		mustBe(t, "Join with a truncated roster", err, orbit.ErrForeign, name, strconv.Itoa(int(size))+" bytes")
-		mustBe(t, "Remove with a truncated roster and a live member", orbit.Remove(name), orbit.ErrInUse)
+		proc.MustBe(t, "Join with a truncated roster", err, orbit.ErrForeign, name, strconv.Itoa(int(size))+" bytes")
+		proc.MustBe(t, "Remove with a truncated roster and a live member", orbit.Remove(name), orbit.ErrInUse)
 		p.Say("roster")
 		if got := line(t, p, 20*time.Second); !strings.HasPrefix(got, "members: ErrDamaged") || !strings.Contains(got, name) {
 			t.Errorf("roster truncated to %d bytes: got %q, want ErrDamaged and the fleet's name", size, got)
@@ -141,7 +141,7 @@ func TestRosterTruncatedWhileInUse(t *testing.T) {
 		if want := "; Close: <nil>; Remove: <nil>"; !strings.HasSuffix(got, want) {
 			t.Errorf("roster truncated to %d bytes: got %q, want it to end with %q", size, got, want)
 		}
-		if left := segments(name); len(left) > 0 {
+		if left := proc.Segments(name); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
 	}
@@ -506,7 +506,7 @@ func TestClaimantStoppedBeforeItRaisedTheHead(t *testing.T) {
 		h := r.Head()
 		overwriteWord(t, path, load(t, path).slot(h), state(h, 1<<12|1, phaseWriting))
 		if got, err := r.Newest(nil); capacity == 1 {
-			mustBe(t, "Newest", err, orbit.ErrPending)
+			proc.MustBe(t, "Newest", err, orbit.ErrPending)
 		} else if err != nil || got.ID != ids[len(ids)-1] {
 			t.Errorf("capacity %d: Newest = %v, %v; want %v", capacity, got.ID, err, ids[len(ids)-1])
 		}
@@ -514,7 +514,7 @@ func TestClaimantStoppedBeforeItRaisedTheHead(t *testing.T) {
 			t.Error(err)
 		}
 		_, err := r.Newest(nil)
-		mustBe(t, "Newest after a reset", err, orbit.ErrNoFrame)
+		proc.MustBe(t, "Newest after a reset", err, orbit.ErrNoFrame)
 		if capacity > 1 {
 			id := publish(t, r, 99, 8) // past the counter that is named already
 			if id.Counter() != h+1 {

@@ -27,11 +27,11 @@ func TestEveryWordOfAHeaderIsChecked(t *testing.T) {
 			if off == offLimit && change == 1 || off == offTableLen && change <= 64 {
 				want = orbit.ErrGeometry // slots and segment have the same size with it
 			}
-			mustBe(t, "word "+strconv.Itoa(off)+" changed by "+strconv.FormatUint(change, 16), err, want)
+			proc.MustBe(t, "word "+strconv.Itoa(off)+" changed by "+strconv.FormatUint(change, 16), err, want)
 		}
 	}
 	sound.store(t, path)
 	publish(t, ring(t, f, 7), 1, 64)
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }

@@ -105,7 +105,7 @@ var hostileCases = []hostileCase{
 	{"mode 0400", withMode(0o400), orbit.ErrForeign, []string{"mode 0400", "want 0600"}},
 	{"mode 04600", withMode(0o4600), orbit.ErrForeign, []string{"mode 04600", "want 0600"}},
 	{"owned by another user", func(t *testing.T, path string, sound image) {
-		needRoot(t, "give a file away")
+		proc.NeedRoot(t, "give a file away")
 		sound.store(t, path)
 		if err := os.Chown(path, 4711, 0); err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func refuses(t *testing.T, c hostileCase, path string, sound image, open map[str
 	before := snapshot(path)
 	for how, open := range open {
 		within(t, 20*time.Second, how, func() {
-			mustBe(t, how, open(), c.want, c.words...)
+			proc.MustBe(t, how, open(), c.want, c.words...)
 		})
 		if after := snapshot(path); after != before {
 			t.Errorf("%s changed the foreign object\nfrom %s\nto   %s", how, before, after)
@@ -200,9 +200,9 @@ func TestForeignObjectInPlaceOfARing(t *testing.T) {
 			m.store(t, path)
 			for how, open := range open {
 				if err := open(); off/4 == offVersion/4 {
-					mustBe(t, fmt.Sprintf("%s with byte %d damaged", how, off), err, orbit.ErrVersion)
+					proc.MustBe(t, fmt.Sprintf("%s with byte %d damaged", how, off), err, orbit.ErrVersion)
 				} else {
-					mustBe(t, fmt.Sprintf("%s with byte %d damaged", how, off), err, orbit.ErrForeign)
+					proc.MustBe(t, fmt.Sprintf("%s with byte %d damaged", how, off), err, orbit.ErrForeign)
 				}
 			}
 			if load(t, path).word(0) != m.word(0) || string(load(t, path)) != string(m) {
@@ -218,7 +218,7 @@ func TestForeignObjectInPlaceOfARing(t *testing.T) {
 	}
 	publish(t, r, 1, 100)
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestRingOfAnotherTableIsRefusedAndForgotten: a ring of a user kind has no
@@ -230,7 +230,7 @@ func TestRingOfAnotherTableIsRefusedAndForgotten(t *testing.T) {
 	m := newImage(kindHostile, soundGeometry, 64, load(t, proc.Segment(name, 0)).word(offInstance), 0)
 	m.store(t, path)
 	_, err := f.Ring(kindHostile)
-	mustBe(t, "Ring with a table", err, orbit.ErrGeometry, name, "70", "64")
+	proc.MustBe(t, "Ring with a table", err, orbit.ErrGeometry, name, "70", "64")
 	checkForgotten(t, f, path)
 }
 
@@ -241,7 +241,7 @@ func TestRingOfAnotherGeometryIsForgotten(t *testing.T) {
 	path := proc.Segment(name, kindHostile)
 	newImage(kindHostile, orbit.Geometry{Capacity: 2, PayloadLimit: 9}, 0, load(t, proc.Segment(name, 0)).word(offInstance), 0).store(t, path)
 	_, err := f.Ring(kindHostile)
-	mustBe(t, "Ring of another geometry", err, orbit.ErrGeometry, name, "70", "2 slots of 9 bytes", "8 slots of 100 bytes")
+	proc.MustBe(t, "Ring of another geometry", err, orbit.ErrGeometry, name, "70", "2 slots of 9 bytes", "8 slots of 100 bytes")
 	checkForgotten(t, f, path)
 }
 
@@ -274,7 +274,7 @@ func TestForeignObjectInPlaceOfTheRoster(t *testing.T) {
 	for _, c := range hostileCases {
 		t.Run(c.name, func(t *testing.T) {
 			refuses(t, c, path, newRoster(1), open)
-			if left := segments(name); len(left) > 0 {
+			if left := proc.Segments(name); len(left) > 0 {
 				t.Errorf("left: %v", left)
 			}
 		})
@@ -284,7 +284,7 @@ func TestForeignObjectInPlaceOfTheRoster(t *testing.T) {
 	})
 	f := join(t, name, orbit.Options{Size: 1})
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestRemoveLeavesForeignObjectsAlone has Remove meet everything that has a
@@ -302,12 +302,12 @@ func TestRemoveLeavesForeignObjectsAlone(t *testing.T) {
 			path := proc.Segment(name, kindHostile)
 			c.make(t, path, newImage(kindHostile, soundGeometry, 0, 1, 0))
 			before := snapshot(path)
-			mustBe(t, "Remove", orbit.Remove(name), orbit.ErrForeign, append(c.words, name, "70")...)
+			proc.MustBe(t, "Remove", orbit.Remove(name), orbit.ErrForeign, append(c.words, name, "70")...)
 			if after := snapshot(path); after != before {
 				t.Errorf("Remove changed the foreign object\nfrom %s\nto   %s", before, after)
 			}
 			os.RemoveAll(path)
-			if err := orbit.Remove(name); err != nil && len(segments(name)) > 0 {
+			if err := orbit.Remove(name); err != nil && len(proc.Segments(name)) > 0 {
 				t.Errorf("Remove with the foreign object gone: %v", err)
 			}
 		})
@@ -325,7 +325,7 @@ func TestGeometryOfASoundSegmentIsNotChanged(t *testing.T) {
 	for _, g := range []orbit.Geometry{{Capacity: 16, PayloadLimit: 100}, {Capacity: 8, PayloadLimit: 101}, {Capacity: 1, PayloadLimit: 0}} {
 		h := join(t, name, one(kindHostile, g.Capacity, g.PayloadLimit))
 		_, err := h.Ring(kindHostile)
-		mustBe(t, "Ring of another geometry", err, orbit.ErrGeometry, name, "70", "8 slots of 100 bytes", g.String())
+		proc.MustBe(t, "Ring of another geometry", err, orbit.ErrGeometry, name, "70", "8 slots of 100 bytes", g.String())
 		h.Close()
 	}
 	if after := snapshot(path); after != before {
@@ -374,7 +374,7 @@ func stranger(args []string) error {
 const strangerID = 65533
 
 func TestUnprivilegedProcessMeetsForeignObjects(t *testing.T) {
-	needRoot(t, "become another user")
+	proc.NeedRoot(t, "become another user")
 	sound := newRoster(1)
 	cases := []struct {
 		name  string

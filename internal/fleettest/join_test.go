@@ -125,7 +125,7 @@ func TestManyProcessesCreateAndJoinAtOnce(t *testing.T) {
 					p.Line()
 				}
 			}
-			removeFleet(t, name)
+			proc.RemoveFleet(t, name)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func watchSegments(t *testing.T, name string) (stop func()) {
 		// Once more after the end, when the fleet is still there.
 		for last := false; !last; {
 			last = done.Load()
-			for _, path := range segments(name) {
+			for _, path := range proc.Segments(name) {
 				if err := wholeSegment(path); err != nil {
 					t.Errorf("seen under way: %v", err)
 					return
@@ -298,7 +298,7 @@ func TestFleetIsRemovedUnderTheFeetOfJoiners(t *testing.T) {
 	if err := orbit.Remove(name); err != nil && !errors.Is(err, orbit.ErrNotExist) {
 		t.Error(err)
 	}
-	if left := segments(name); len(left) > 0 {
+	if left := proc.Segments(name); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -372,7 +372,7 @@ func TestGivenNodeIDIsHeldUntilItsHolderDies(t *testing.T) {
 		t.Fatalf("got %q, want node 500", got)
 	}
 	_, err := orbit.Join(name, orbit.Options{Size: 2, Node: 500})
-	mustBe(t, "Join with a live member's node id", err, orbit.ErrNode, name, "500", strconv.Itoa(p.Process.Pid))
+	proc.MustBe(t, "Join with a live member's node id", err, orbit.ErrNode, name, "500", strconv.Itoa(p.Process.Pid))
 	q := proc.Start(t, "member", name, "3")
 	if got := q.Line(); !strings.HasPrefix(got, "error ") || !strings.Contains(got, "node 3 is taken") || !strings.Contains(got, strconv.Itoa(os.Getpid())) {
 		t.Errorf("another process with our node id: got %q, want an error that names node 3 and our process", got)
@@ -382,13 +382,13 @@ func TestGivenNodeIDIsHeldUntilItsHolderDies(t *testing.T) {
 	p.Stop() // a stopped holder lives
 	stopped(t, p.Process.Pid)
 	_, err = orbit.Join(name, orbit.Options{Size: 2, Node: 500})
-	mustBe(t, "Join with a stopped member's node id", err, orbit.ErrNode)
+	proc.MustBe(t, "Join with a stopped member's node id", err, orbit.ErrNode)
 	p.Kill()
 	p.Died(syscall.SIGKILL)
-	eventually(t, "node 500 is free again", func() bool {
+	proc.Eventually(t, "node 500 is free again", func() bool {
 		g, err := orbit.Join(name, orbit.Options{Size: 2, Node: 500})
 		if err != nil {
-			mustBe(t, "Join with a dead member's node id", err, orbit.ErrNode)
+			proc.MustBe(t, "Join with a dead member's node id", err, orbit.ErrNode)
 			return false
 		}
 		defer g.Close()
@@ -399,7 +399,7 @@ func TestGivenNodeIDIsHeldUntilItsHolderDies(t *testing.T) {
 		t.Error(err)
 	}
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestChosenNodeIDsAvoidGivenOnes lets members take the ids that others would
@@ -451,7 +451,7 @@ func TestMembersSeeEachOtherAcrossPIDNamespaces(t *testing.T) {
 		t.Errorf("got %q, want closed", got)
 	}
 	p.Kill() // and its child with it
-	eventually(t, "both are gone", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
+	proc.Eventually(t, "both are gone", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }

@@ -67,7 +67,7 @@ func TestChildrenHoldNothing(t *testing.T) {
 	}
 	p.Kill()
 	p.Died(syscall.SIGKILL)
-	eventually(t, "the parent is gone", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
+	proc.Eventually(t, "the parent is gone", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
 	if err := syscall.Kill(child, 0); err != nil {
 		t.Errorf("the child is gone, too: %v; the test shows nothing", err)
 	}
@@ -81,7 +81,7 @@ func TestChildrenHoldNothing(t *testing.T) {
 		t.Errorf("the child has segments mapped: %v\n%s", err, maps)
 	}
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // footprint is what a process holds of the system's.
@@ -154,7 +154,7 @@ func TestManyRoundsLeaveNothingBehind(t *testing.T) {
 	}
 	checkSeats(t, name, 1)
 	keep.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // waitBriefly has a goroutine sleep for the ring in the kernel.
@@ -163,7 +163,7 @@ func waitBriefly(t *testing.T, r *orbit.Ring) {
 	c := r.Tail()
 	done := make(chan error, 1)
 	go func() { done <- c.Wait(t.Context()) }()
-	eventually(t, "somebody waits", func() bool { s, err := r.Stats(); return err == nil && s.Waiting })
+	proc.Eventually(t, "somebody waits", func() bool { s, err := r.Stats(); return err == nil && s.Waiting })
 	if _, err := r.Mint(); err != nil {
 		t.Fatal(err)
 	}
@@ -249,20 +249,20 @@ func TestCloseWhileAtWork(t *testing.T) {
 		t.Errorf("the bystander says %q, want frames", got)
 	}
 	p.Finish()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 func TestRemoveIsRefusedWhileAProcessIsIn(t *testing.T) {
 	name := proc.Fleet(t)
 	p := proc.Start(t, "member", name)
 	node := strings.TrimPrefix(p.Line(), "node ")
-	before := segments(name)
+	before := proc.Segments(name)
 	for range 3 {
-		mustBe(t, "Remove", orbit.Remove(name), orbit.ErrInUse, name, "node "+node, strconv.Itoa(p.Process.Pid))
+		proc.MustBe(t, "Remove", orbit.Remove(name), orbit.ErrInUse, name, "node "+node, strconv.Itoa(p.Process.Pid))
 		p.Stop()
 		stopped(t, p.Process.Pid)
 	}
-	if got := segments(name); len(got) != len(before) {
+	if got := proc.Segments(name); len(got) != len(before) {
 		t.Errorf("segments %v, before Remove %v", got, before)
 	}
 	p.Continue()
@@ -272,11 +272,11 @@ func TestRemoveIsRefusedWhileAProcessIsIn(t *testing.T) {
 	}
 	p.Kill()
 	p.Died(syscall.SIGKILL)
-	eventually(t, "it can be removed", func() bool { return orbit.Remove(name) == nil })
-	if left := segments(name); len(left) > 0 {
+	proc.Eventually(t, "it can be removed", func() bool { return orbit.Remove(name) == nil })
+	if left := proc.Segments(name); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	mustBe(t, "Remove again", orbit.Remove(name), orbit.ErrNotExist, name)
+	proc.MustBe(t, "Remove again", orbit.Remove(name), orbit.ErrNotExist, name)
 }
 
 // observing looks at a fleet in every way an observer can, and shows how its
@@ -367,7 +367,7 @@ func TestObserversChangeNothing(t *testing.T) {
 		t.Errorf("members beside an observer: %+v, %v; want one", m, err)
 	}
 	f.Close()
-	removeFleet(t, name) // which observers do not prevent
+	proc.RemoveFleet(t, name) // which observers do not prevent
 	p.Say("stop")
 	p.Finish()
 }

@@ -29,35 +29,6 @@ func init() {
 
 const kindCramped = 120
 
-// A checker is a helper's way to say what was not as it should be.
-type checker struct{ bad int }
-
-func (c *checker) failed(what string, err, want error, words ...string) {
-	text := fmt.Sprint(err)
-	ok := err != nil && errors.Is(err, want)
-	for _, w := range words {
-		ok = ok && strings.Contains(text, w)
-	}
-	if !ok {
-		c.bad++
-		fmt.Printf("%s: got error %q, want one that matches %v and says %q\n", what, text, want, words)
-	}
-}
-
-func (c *checker) worked(what string, err error) {
-	if err != nil {
-		c.bad++
-		fmt.Printf("%s: %v\n", what, err)
-	}
-}
-
-func (c *checker) done() error {
-	if c.bad == 0 {
-		fmt.Println("ok")
-	}
-	return nil
-}
-
 // expectOK passes on what a helper's checker complained of.
 func expectOK(t *testing.T, p *proc.Process) {
 	t.Helper()
@@ -88,64 +59,64 @@ func cramped(args []string) error {
 		}
 	}
 	fmt.Println("mounted")
-	var c checker
+	var c proc.Checker
 	name := args[0]
 	opts := orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{
 		kindCramped: {Capacity: 1024, PayloadLimit: 4096}, kindCramped + 1: {Capacity: 64, PayloadLimit: 256},
 	}}
 	f, err := orbit.Join(name, opts)
-	c.worked("Join with room", err)
+	c.Worked("Join with room", err)
 	before := listing()
 	_, err = f.Ring(kindCramped)
-	c.failed("a ring larger than all of /dev/shm", err, orbit.ErrNoSpace, name, strconv.Itoa(kindCramped), "/dev/shm", strconv.Itoa(pageSize+1024*4160))
+	c.Failed("a ring larger than all of /dev/shm", err, orbit.ErrNoSpace, name, strconv.Itoa(kindCramped), "/dev/shm", strconv.Itoa(pageSize+1024*4160))
 	if after := listing(); after != before {
-		c.worked("a failed ring", fmt.Errorf("left %s, before it was %s", after, before))
+		c.Worked("a failed ring", fmt.Errorf("left %s, before it was %s", after, before))
 	}
 	r, err := f.Ring(kindCramped + 1)
-	c.worked("a ring that fits", err)
+	c.Worked("a ring that fits", err)
 
 	// Fill it up to the last page. What exists goes on.
 	fill, err := os.Create("/dev/shm/fill")
-	c.worked("fill", err)
+	c.Worked("fill", err)
 	for err = nil; err == nil; {
 		_, err = fill.Write(make([]byte, pageSize))
 	}
 	for i := range uint64(200) {
 		p, version := payload(nil, i, 256)
 		_, err := r.Publish(1, version, p)
-		c.worked("Publish in a full /dev/shm", err)
+		c.Worked("Publish in a full /dev/shm", err)
 		got, err := r.Newest(nil)
-		c.worked("Newest in a full /dev/shm", errors.Join(err, verify(got)))
+		c.Worked("Newest in a full /dev/shm", errors.Join(err, verify(got)))
 	}
 	second, err := orbit.Join(name, opts)
-	c.worked("Join of a fleet that exists", err)
+	c.Worked("Join of a fleet that exists", err)
 	if err == nil {
-		c.worked("Close", second.Close())
+		c.Worked("Close", second.Close())
 	}
 	_, err = orbit.Join(name+"x", opts)
-	c.failed("Join without room for a roster", err, orbit.ErrNoSpace, name+"x", "/dev/shm", strconv.Itoa(18*pageSize)) // of header and table, in whole pages
-	if left := segments(name + "x"); len(left) > 0 {
-		c.worked("a failed Join", fmt.Errorf("left %v", left))
+	c.Failed("Join without room for a roster", err, orbit.ErrNoSpace, name+"x", "/dev/shm", strconv.Itoa(18*pageSize)) // of header and table, in whole pages
+	if left := proc.Segments(name + "x"); len(left) > 0 {
+		c.Worked("a failed Join", fmt.Errorf("left %v", left))
 	}
 	fill.Close()
-	c.worked("empty", os.Remove("/dev/shm/fill"))
+	c.Worked("empty", os.Remove("/dev/shm/fill"))
 
 	// Use up the inodes.
 	for i := 0; os.WriteFile(fmt.Sprint("/dev/shm/inode", i), nil, 0o600) == nil; i++ {
 	}
 	_, err = orbit.Join(name+"y", opts)
-	c.failed("Join without an inode", err, orbit.ErrNoSpace, name+"y", "/dev/shm")
-	c.worked("Close", f.Close())
-	c.worked("Remove", orbit.Remove(name))
-	if left := segments(name); len(left) > 0 {
-		c.worked("Remove", fmt.Errorf("left %v", left))
+	c.Failed("Join without an inode", err, orbit.ErrNoSpace, name+"y", "/dev/shm")
+	c.Worked("Close", f.Close())
+	c.Worked("Remove", orbit.Remove(name))
+	if left := proc.Segments(name); len(left) > 0 {
+		c.Worked("Remove", fmt.Errorf("left %v", left))
 	}
 	f, err = orbit.Join(name, opts)
-	c.worked("Join with room again", err)
+	c.Worked("Join with room again", err)
 	if err == nil {
-		c.worked("Close", f.Close())
+		c.Worked("Close", f.Close())
 	}
-	return c.done()
+	return c.Done()
 }
 
 func listing() string {
@@ -163,53 +134,53 @@ func TestFullSharedMemory(t *testing.T) {
 // noDescriptors has ever fewer descriptors left, and then enough again.
 func noDescriptors(args []string) error {
 	proc.WatchParent()
-	var c checker
+	var c proc.Checker
 	name := args[0]
 	opts := one(kindCramped, 8, 64)
 	f, err := orbit.Join(name, opts)
-	c.worked("Join", err)
+	c.Worked("Join", err)
 	var limit syscall.Rlimit
-	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	c.Worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	free := firstFree()
 	atMost := func(spare int) {
-		c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(free + spare), Max: limit.Max}))
+		c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(free + spare), Max: limit.Max}))
 	}
 	atMost(0)
 	for range 10 {
 		_, err := orbit.Join(name, opts)
-		c.failed("Join without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		c.Failed("Join without a descriptor", err, syscall.EMFILE, name, "too many open files")
 		_, err = orbit.Join(name+"-other", opts)
-		c.failed("Join without a descriptor, to create", err, syscall.EMFILE, name, "too many open files")
+		c.Failed("Join without a descriptor, to create", err, syscall.EMFILE, name, "too many open files")
 		_, err = orbit.Observe(name)
-		c.failed("Observe without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		c.Failed("Observe without a descriptor", err, syscall.EMFILE, name, "too many open files")
 		_, err = f.Ring(kindCramped)
-		c.failed("Ring without a descriptor", err, syscall.EMFILE, name, "too many open files")
+		c.Failed("Ring without a descriptor", err, syscall.EMFILE, name, "too many open files")
 		_, err = f.Members()
-		c.worked("Members without a descriptor", err)
+		c.Worked("Members without a descriptor", err)
 	}
 	atMost(1)
 	_, err = f.Ring(kindCramped)
-	c.worked("Ring with one descriptor", err)
+	c.Worked("Ring with one descriptor", err)
 	g, err := orbit.Join(name, opts)
-	c.worked("Join with one descriptor", err)
+	c.Worked("Join with one descriptor", err)
 	_, err = orbit.Join(name, opts)
-	c.failed("Join with no descriptor more", err, syscall.EMFILE)
+	c.Failed("Join with no descriptor more", err, syscall.EMFILE)
 	if g != nil {
-		c.worked("Close", g.Close())
+		c.Worked("Close", g.Close())
 	}
-	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
 	if now := firstFree(); now != free {
-		c.worked("descriptors", fmt.Errorf("the first free one is %d, was %d", now, free))
+		c.Worked("descriptors", fmt.Errorf("the first free one is %d, was %d", now, free))
 	}
 	r, err := f.Ring(kindCramped)
-	c.worked("Ring with descriptors again", err)
+	c.Worked("Ring with descriptors again", err)
 	if err == nil {
 		_, err = r.Publish(1, 1, []byte("alive"))
-		c.worked("Publish", err)
+		c.Worked("Publish", err)
 	}
-	c.worked("Close", f.Close())
-	c.worked("Remove", orbit.Remove(name))
-	return c.done()
+	c.Worked("Close", f.Close())
+	c.Worked("Remove", orbit.Remove(name))
+	return c.Done()
 }
 
 // firstFree is the number that the next descriptor will have.
@@ -237,35 +208,35 @@ func TestNoDescriptorsLeft(t *testing.T) {
 // noAddresses may map no more than a few megabytes beyond what it has.
 func noAddresses(args []string) error {
 	proc.WatchParent()
-	var c checker
+	var c proc.Checker
 	name := args[0]
 	opts := orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{
 		kindCramped: {Capacity: 1024, PayloadLimit: 256 << 10}, kindCramped + 1: {Capacity: 8, PayloadLimit: 64},
 	}}
 	f, err := orbit.Join(name, opts)
-	c.worked("Join", err)
+	c.Worked("Join", err)
 	debug.SetGCPercent(-1) // the heap must not grow while addresses are short
 	var limit syscall.Rlimit
-	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_AS, &limit))
+	c.Worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_AS, &limit))
 	low := limit
 	low.Cur = addressSpace() + 16<<20
-	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &low))
+	c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &low))
 	_, err = f.Ring(kindCramped)
 	r, smallErr := f.Ring(kindCramped + 1)
 	var publishErr error
 	if smallErr == nil {
 		_, publishErr = r.Publish(1, 1, []byte("alive"))
 	}
-	c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &limit))
-	c.failed("a ring of 256 MiB with 16 MiB of addresses", err, syscall.ENOMEM, name, strconv.Itoa(kindCramped), "bytes")
-	c.worked("a small ring", smallErr)
-	c.worked("Publish in a small ring", publishErr)
-	if left := segments(name); len(left) != 2 {
-		c.worked("the ring that could not be mapped", fmt.Errorf("left %v, want the roster and the small ring", left))
+	c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &limit))
+	c.Failed("a ring of 256 MiB with 16 MiB of addresses", err, syscall.ENOMEM, name, strconv.Itoa(kindCramped), "bytes")
+	c.Worked("a small ring", smallErr)
+	c.Worked("Publish in a small ring", publishErr)
+	if left := proc.Segments(name); len(left) != 2 {
+		c.Worked("the ring that could not be mapped", fmt.Errorf("left %v, want the roster and the small ring", left))
 	}
-	c.worked("Close", f.Close())
-	c.worked("Remove", orbit.Remove(name))
-	return c.done()
+	c.Worked("Close", f.Close())
+	c.Worked("Remove", orbit.Remove(name))
+	return c.Done()
 }
 
 // addressSpace returns how many bytes of addresses the process uses.

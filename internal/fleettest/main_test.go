@@ -163,30 +163,6 @@ func one(kind uint8, capacity, limit int) orbit.Options {
 	return orbit.Options{Size: 4, Rings: map[uint8]orbit.Geometry{kind: {Capacity: capacity, PayloadLimit: limit}}}
 }
 
-// mustBe fails the test unless err matches want and says all the words.
-func mustBe(t testing.TB, what string, err, want error, words ...string) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: got error %v, want one that matches %v", what, err, want)
-		return
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%s: got error %q, want it to say %q", what, err, w)
-		}
-	}
-}
-
-// eventually waits until ok returns true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 20 s: %s", what)
-		}
-	}
-}
-
 // within fails the test, at once, if run hangs.
 func within(t testing.TB, limit time.Duration, what string, run func()) {
 	t.Helper()
@@ -199,27 +175,11 @@ func within(t testing.TB, limit time.Duration, what string, run func()) {
 	}
 }
 
-// removeFleet removes a stopped fleet and fails if anything of it stays.
-func removeFleet(t testing.TB, name string) {
-	t.Helper()
-	if err := orbit.Remove(name); err != nil {
-		t.Errorf("Remove(%q): %v", name, err)
-	}
-	if left := segments(name); len(left) > 0 {
-		t.Errorf("left in shared memory: %v", left)
-	}
-}
-
-func segments(fleet string) []string {
-	s, _ := filepath.Glob("/dev/shm/orbit-" + fleet + "-*")
-	return s
-}
-
 // stopped waits until the kernel says that every thread of the process has
 // stopped.
 func stopped(t testing.TB, pid int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("process %d is stopped", pid), func() bool {
+	proc.Eventually(t, fmt.Sprintf("process %d is stopped", pid), func() bool {
 		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		return len(stats) > 0 && !slices.ContainsFunc(stats, func(name string) bool {
 			b, err := os.ReadFile(name)
@@ -238,14 +198,6 @@ func long(fallback time.Duration) time.Duration {
 		return fallback / 4
 	}
 	return fallback
-}
-
-// needRoot skips a test that only the superuser can run.
-func needRoot(t testing.TB, why string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("needs root, to %s", why)
-	}
 }
 
 // ---- Helpers in other surroundings ----
@@ -291,7 +243,7 @@ func launch(args []string) error {
 // machine does not allow it. It must begin by printing a line.
 func launched(t testing.TB, namespaces, name string, args ...string) (*proc.Process, string) {
 	t.Helper()
-	needRoot(t, "make namespaces")
+	proc.NeedRoot(t, "make namespaces")
 	p := proc.Start(t, "launch", append([]string{namespaces, name}, args...)...)
 	first := p.Line()
 	if strings.HasPrefix(first, "cannot:") {

@@ -31,7 +31,7 @@ func TestRosterIsRemovedLast(t *testing.T) {
 	if _, err := syscall.InotifyAddWatch(fd, "/dev/shm", syscall.IN_DELETE); err != nil {
 		t.Fatal(err)
 	}
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 	var gone []string
 	buf := make([]byte, 64<<10)
 	for {

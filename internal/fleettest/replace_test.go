@@ -31,12 +31,12 @@ func TestRosterReplacedUnderALiveFleet(t *testing.T) {
 
 	late := join(t, name, opts)
 	_, err := late.Ring(kindReplaced)
-	mustBe(t, "Ring of the old fleet, for a member of the new", err, orbit.ErrForeign, name, "incarnation")
+	proc.MustBe(t, "Ring of the old fleet, for a member of the new", err, orbit.ErrForeign, name, "incarnation")
 	if m, err := late.Members(); err != nil || len(m) != 1 {
 		t.Errorf("the new fleet has members %+v, %v; want one", m, err)
 	}
 	_, err = old.Members()
-	mustBe(t, "Members of the old fleet", err, orbit.ErrDamaged, name, "removed while in use")
+	proc.MustBe(t, "Members of the old fleet", err, orbit.ErrDamaged, name, "removed while in use")
 	hearsOfRemoval(t, oldRing)
 	// Frames still go from one of the old members to another.
 	if f, err := mateRing.Read(before, nil); err != nil || verify(f) != nil {
@@ -50,15 +50,15 @@ func TestRosterReplacedUnderALiveFleet(t *testing.T) {
 	fresh := ring(t, late, kindReplaced+1)
 	publish(t, fresh, 3, 8)
 	_, err = old.Ring(kindReplaced + 1)
-	mustBe(t, "Ring of the new fleet, for a member of the old", err, orbit.ErrForeign, name, "incarnation")
+	proc.MustBe(t, "Ring of the new fleet, for a member of the old", err, orbit.ErrForeign, name, "incarnation")
 
-	mustBe(t, "Remove", orbit.Remove(name), orbit.ErrInUse)
+	proc.MustBe(t, "Remove", orbit.Remove(name), orbit.ErrInUse)
 	for _, f := range []*orbit.Fleet{old, mate, late} {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // hearsOfRemoval waits for a frame of a ring whose name is gone.
@@ -67,8 +67,8 @@ func hearsOfRemoval(t *testing.T, r *orbit.Ring) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	c := r.Tail()
-	mustBe(t, "Wait", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
-	mustBe(t, "Wait once more", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
+	proc.MustBe(t, "Wait", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
+	proc.MustBe(t, "Wait once more", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
 }
 
 // TestRingReplacedUnderALiveFleet: who opens the ring later must not get
@@ -84,7 +84,7 @@ func TestRingReplacedUnderALiveFleet(t *testing.T) {
 	}
 	for range 2 {
 		_, err := late.Ring(kindReplaced)
-		mustBe(t, "Ring after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand", "stop the members")
+		proc.MustBe(t, "Ring after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand", "stop the members")
 	}
 	hearsOfRemoval(t, oldRing)
 	id := publish(t, mateRing, 3, 64)
@@ -102,7 +102,7 @@ func TestRingReplacedUnderALiveFleet(t *testing.T) {
 	}
 	after.Close()
 	mateAfter.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestContestReplacedUnderALiveFleet: a table made anew would know nothing of
@@ -122,13 +122,13 @@ func TestContestReplacedUnderALiveFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = orbit.OpenContest(late)
-	mustBe(t, "OpenContest after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand")
+	proc.MustBe(t, "OpenContest after it was unlinked", err, orbit.ErrDamaged, name, "removed by hand")
 	if !guard.Valid() {
 		t.Error("the guard lapsed")
 	}
 	old.Close()
 	late.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 type heldType struct{}

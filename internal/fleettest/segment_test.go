@@ -171,7 +171,7 @@ func TestSegmentsHaveTheDocumentedFormat(t *testing.T) {
 			t.Errorf("the roster is of instance %#x, the ring of %#x", i, got.word(offInstance))
 		}
 		f.Close()
-		removeFleet(t, name)
+		proc.RemoveFleet(t, name)
 	}
 }
 
@@ -187,5 +187,5 @@ func TestCraftedSegmentsAreSound(t *testing.T) {
 		t.Errorf("the first frame has counter %d, want %d", id.Counter(), uint64(1)<<33)
 	}
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }

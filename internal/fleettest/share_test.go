@@ -125,9 +125,9 @@ func TestProcessesReadWhatOthersWrite(t *testing.T) {
 			}
 			p.Kill()
 			p.Died(9)
-			eventually(t, "the killed member is gone", func() bool { m, _ := f.Members(); return len(m) == 1 })
+			proc.Eventually(t, "the killed member is gone", func() bool { m, _ := f.Members(); return len(m) == 1 })
 			f.Close()
-			removeFleet(t, name)
+			proc.RemoveFleet(t, name)
 		})
 	}
 }

@@ -159,7 +159,7 @@ func TestStoppedWriterIsLappedAndResumes(t *testing.T) {
 				t.Errorf("at the end: stats %+v, %v; want %d frames", s, err, capacity)
 			}
 			f.Close()
-			removeFleet(t, name)
+			proc.RemoveFleet(t, name)
 		})
 	}
 }
@@ -230,25 +230,25 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 		sub.Grace = 50 * time.Millisecond
 		within(t, 20*time.Second, "Publish into the one slot that a stopped writer holds", func() {
 			_, err := r.Publish(2, 1, nil)
-			mustBe(t, "Publish into a held slot", err, orbit.ErrBusy, name, strconv.Itoa(kindBig))
+			proc.MustBe(t, "Publish into a held slot", err, orbit.ErrBusy, name, strconv.Itoa(kindBig))
 			n, err := r.PublishBatch(make([]orbit.Frame, 3))
-			mustBe(t, "PublishBatch into a held slot", err, orbit.ErrBusy)
+			proc.MustBe(t, "PublishBatch into a held slot", err, orbit.ErrBusy)
 			if n != 0 {
 				t.Errorf("PublishBatch published %d frames, want none", n)
 			}
 			_, err = r.Mint()
 			if err != nil { // it may pass the slot by, as its counter carries no frame
-				mustBe(t, "Mint in a held slot", err, orbit.ErrBusy)
+				proc.MustBe(t, "Mint in a held slot", err, orbit.ErrBusy)
 			}
 		})
 		_, err := r.Newest(nil)
-		mustBe(t, "Newest of a held slot", err, orbit.ErrNoFrame)
+		proc.MustBe(t, "Newest of a held slot", err, orbit.ErrNoFrame)
 		within(t, 20*time.Second, "a cursor at a stopped writer", func() {
 			if err := sub.Wait(t.Context()); err != nil {
 				t.Error(err)
 			}
 			_, gap, err := sub.Next(nil)
-			mustBe(t, "Next after the grace", err, orbit.ErrNoFrame)
+			proc.MustBe(t, "Next after the grace", err, orbit.ErrNoFrame)
 			if gap.Total() != gap.Lost+gap.Overwritten || gap.Total() == 0 {
 				t.Errorf("after the grace: gap %+v, want a loss", gap)
 			}
@@ -260,17 +260,17 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 				if err == nil {
 					return
 				}
-				mustBe(t, "Publish after the writer resumed", err, orbit.ErrBusy)
+				proc.MustBe(t, "Publish after the writer resumed", err, orbit.ErrBusy)
 			}
 		})
 	}
 	catch(t, p, r)
 	p.Kill()
 	p.Died(9)
-	eventually(t, "the kernel has let the dead writer's locks go", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
+	proc.Eventually(t, "the kernel has let the dead writer's locks go", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
 	publishBig(t, r, 3)
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // TestWriterKilledInMidFrame leaves a frame that nobody will finish.
@@ -305,7 +305,7 @@ func TestWriterKilledInMidFrame(t *testing.T) {
 				}
 			}
 			f.Close()
-			removeFleet(t, name)
+			proc.RemoveFleet(t, name)
 		})
 	}
 }

@@ -116,7 +116,7 @@ func TestStormOfKillsAndStops(t *testing.T) {
 	}
 	checkSeats(t, name, 1)
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }
 
 // checkCalm publishes two laps at full speed: no slot may be out of use.

@@ -26,7 +26,7 @@ func TestObserverRefusesATableOfAnotherSize(t *testing.T) {
 			if kind == orbit.KindContest {
 				_, err = orbit.OpenContest(observer)
 			}
-			mustBe(t, "what stands on a ring with another table", err, orbit.ErrForeign, name, "table")
+			proc.MustBe(t, "what stands on a ring with another table", err, orbit.ErrForeign, name, "table")
 			fresh, err := orbit.Observe(name)
 			if err != nil {
 				t.Fatal(err)
@@ -37,5 +37,5 @@ func TestObserverRefusesATableOfAnotherSize(t *testing.T) {
 	}
 	observer.Close()
 	f.Close()
-	removeFleet(t, name)
+	proc.RemoveFleet(t, name)
 }

@@ -170,7 +170,7 @@ func TestSuccessorOfADeadMemberIsNotItsHeir(t *testing.T) {
 		p.Died(9)
 		// To list the members tidies up after the dead: the seat is the next
 		// to be given out.
-		eventually(t, "the writer is no member", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
+		proc.Eventually(t, "the writer is no member", func() bool { m, err := f.Members(); return err == nil && len(m) == 1 })
 		successor := join(t, name, one(kindBig, capacity, bigSize))
 		const seat = pageSize + 64
 		if got, want := load(t, proc.Segment(name, 0)).word(seat)&(1<<13-1), (2*turn)<<1|1; got != want {

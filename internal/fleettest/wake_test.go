@@ -89,7 +89,7 @@ func TestPublishAsksTheKernelOnlyForSleepers(t *testing.T) {
 		done := make(chan error, 1)
 		c := r.Tail()
 		go func() { done <- c.Wait(t.Context()) }()
-		eventually(t, "the reader waits", func() bool { return someWait(t, r) })
+		proc.Eventually(t, "the reader waits", func() bool { return someWait(t, r) })
 		publish(t, r, 1, 8)
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func TestEveryWayToPublishWakes(t *testing.T) {
 		c := way.ring.Tail()
 		done := make(chan error, 1)
 		go func() { done <- c.Wait(t.Context()) }()
-		eventually(t, "the reader waits", func() bool { return someWait(t, way.ring) })
+		proc.Eventually(t, "the reader waits", func() bool { return someWait(t, way.ring) })
 		time.Sleep(10 * time.Millisecond) // it looks once more, and lies down
 		must(way.run())
 		var err error

@@ -44,7 +44,7 @@ func overTheBoundary(t *testing.T, run func(t *testing.T, r, other *orbit.Ring, 
 				run(t, r, other, start)
 				f.Close()
 				g.Close()
-				removeFleet(t, name)
+				proc.RemoveFleet(t, name)
 			})
 		}
 	}
@@ -242,7 +242,7 @@ func TestProcessesWaitOverTheBoundary(t *testing.T) {
 			}
 			p.Finish()
 			f.Close()
-			removeFleet(t, name)
+			proc.RemoveFleet(t, name)
 		})
 	}
 }

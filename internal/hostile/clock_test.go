@@ -230,7 +230,7 @@ func TestOneGuardThoughClocksDisagree(t *testing.T) {
 		*before = s
 	}
 	t.Logf("%d guards", len(all))
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // TestExpiryFollowsAnInjectedClockAnywhere steps the clock of a cache back and

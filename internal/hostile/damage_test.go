@@ -33,7 +33,7 @@ func TestTruncatedRingGivesCursors(t *testing.T) {
 		t.Error("Oldest returned nil, want a cursor")
 	} else {
 		_, _, err := c.Next(nil)
-		mustBe(t, "Next", err, orbit.ErrDamaged)
+		proc.MustBe(t, "Next", err, orbit.ErrDamaged)
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -41,7 +41,7 @@ func TestTruncatedRingGivesCursors(t *testing.T) {
 		}
 	}()
 	var ev orbit.Event
-	mustBe(t, "Poll", b.SubscribeOldest().Poll(&ev), orbit.ErrDamaged)
+	proc.MustBe(t, "Poll", b.SubscribeOldest().Poll(&ev), orbit.ErrDamaged)
 }
 
 func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
@@ -56,7 +56,7 @@ func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
 	place := b.SubscribeNow().Position()
 	openSegment(t, fleet, int(orbit.KindEvents)).truncate(0)
 	_, err = b.SubscribeAt(place)
-	mustBe(t, "SubscribeAt", err, orbit.ErrDamaged)
+	proc.MustBe(t, "SubscribeAt", err, orbit.ErrDamaged)
 }
 
 // TestLoadNodeSaysWhyItFails: no value of the node is not the same as no ring.
@@ -69,7 +69,7 @@ func TestLoadNodeSaysWhyItFails(t *testing.T) {
 	}
 	f.Close()
 	_, _, err = o.LoadNode(1)
-	mustBe(t, "LoadNode after Close", err, orbit.ErrClosed)
+	proc.MustBe(t, "LoadNode after Close", err, orbit.ErrClosed)
 }
 
 // TestContextEndsThoughItsDeedIsDamaged: a guard ends with its TTL, whatever
@@ -179,7 +179,7 @@ func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
 // waitStopped waits until every thread of a process has stopped.
 func waitStopped(t *testing.T, pid int) {
 	t.Helper()
-	eventually(t, "a process is stopped", func() bool {
+	proc.Eventually(t, "a process is stopped", func() bool {
 		tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
 		if err != nil {
 			return false
@@ -229,7 +229,7 @@ func TestSecondNameOfARosterIsForeign(t *testing.T) {
 		g.Close()
 		return
 	}
-	mustBe(t, "Join under a second name", err, orbit.ErrForeign, two)
+	proc.MustBe(t, "Join under a second name", err, orbit.ErrForeign, two)
 }
 
 // shortContest truncates a contest so that the last records are gone, and has
@@ -247,7 +247,7 @@ func shortContest(t *testing.T) (*orbit.Guard, *orbit.Contest) {
 	for i := 0; err == nil; i++ {
 		_, err = orbit.Claim[task](c, strconv.Itoa(i), "", time.Hour)
 	}
-	mustBe(t, "Claim once the records that are left are taken", err, orbit.ErrDamaged)
+	proc.MustBe(t, "Claim once the records that are left are taken", err, orbit.ErrDamaged)
 	return g, c
 }
 
@@ -255,7 +255,7 @@ func TestTruncatedContestGrantsNothing(t *testing.T) {
 	g, c := shortContest(t)
 	g.Release() // it gives back a record that is still there
 	h, err := orbit.Claim[task](c, "late", "", time.Hour)
-	mustBe(t, "Claim", err, orbit.ErrDamaged)
+	proc.MustBe(t, "Claim", err, orbit.ErrDamaged)
 	if err == nil {
 		t.Logf("the guard is valid: %v", h.Valid())
 	}

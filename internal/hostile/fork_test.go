@@ -190,7 +190,7 @@ func TestChildOfADeadMemberHoldsNothing(t *testing.T) {
 			f := join(t, fleet, crewOptions())
 			c := contest(t, f)
 			p, child := born(t, fleet, birth)
-			eventually(t, "the child runs its program", func() bool {
+			proc.Eventually(t, "the child runs its program", func() bool {
 				b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child))
 				return err == nil && string(b) == "sleep\n"
 			})
@@ -198,7 +198,7 @@ func TestChildOfADeadMemberHoldsNothing(t *testing.T) {
 				t.Errorf("the child has %v", got)
 			}
 			kill(p)
-			eventually(t, "the parent's seat is free", func() bool { return members(t, f) == 1 })
+			proc.Eventually(t, "the parent's seat is free", func() bool { return members(t, f) == 1 })
 			if _, err := orbit.Claim[task](c, "parent", "heir", time.Hour); err != nil {
 				t.Errorf("Claim of what the dead parent held: %v", err)
 			}
@@ -206,7 +206,7 @@ func TestChildOfADeadMemberHoldsNothing(t *testing.T) {
 				t.Error("the child is gone: the test shows nothing")
 			}
 			f.Close()
-			removeFleet(t, fleet)
+			proc.RemoveFleet(t, fleet)
 		})
 	}
 }
@@ -225,17 +225,17 @@ func TestForkWithoutAProgramKeepsTheSeat(t *testing.T) {
 	}
 	// All else goes on beside it.
 	_, err := orbit.Claim[task](c, "parent", "heir", time.Hour)
-	mustBe(t, "Claim of what the dead parent held", err, orbit.ErrHeld)
+	proc.MustBe(t, "Claim of what the dead parent held", err, orbit.ErrHeld)
 	if _, err := ring(t, f, kindFrames).Publish(1, 0, []byte("alive")); err != nil {
 		t.Error(err)
 	}
 	if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the seat is free", func() bool { return members(t, f) == 1 })
+	proc.Eventually(t, "the seat is free", func() bool { return members(t, f) == 1 })
 	if _, err := orbit.Claim[task](c, "parent", "heir", time.Hour); err != nil {
 		t.Errorf("Claim after the end of the fork: %v", err)
 	}
 	f.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }

@@ -218,7 +218,7 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d members, want 1", n)
 	}
 	stay.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // wrongType claims the kind of another type.

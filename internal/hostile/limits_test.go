@@ -3,7 +3,6 @@
 package hostile
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -40,38 +39,6 @@ var openers = map[string]func(f *orbit.Fleet) error{
 	"contest":   func(f *orbit.Fleet) error { _, err := orbit.OpenContest(f); return err },
 }
 
-// A checker is a role's way to say what was not as it should be.
-type checker struct{ bad int }
-
-func (c *checker) failed(what string, err, want error, words ...string) {
-	text := fmt.Sprint(err)
-	ok := err != nil && errors.Is(err, want)
-	for _, w := range words {
-		ok = ok && strings.Contains(text, w)
-	}
-	if !ok {
-		c.say("%s: got error %q, want one that matches %v and says %q", what, text, want, words)
-	}
-}
-
-func (c *checker) worked(what string, err error) {
-	if err != nil {
-		c.say("%s: %v", what, err)
-	}
-}
-
-func (c *checker) say(format string, args ...any) {
-	c.bad++
-	fmt.Printf(format+"\n", args...)
-}
-
-func (c *checker) done() error {
-	if c.bad == 0 {
-		fmt.Println("ok")
-	}
-	return nil
-}
-
 // expectOK passes on what a role complained of.
 func expectOK(t *testing.T, p *proc.Process) {
 	t.Helper()
@@ -91,7 +58,7 @@ func cramped(args []string) error {
 	if err := syscall.Mount("orbit", "/dev/shm", "tmpfs", 0, "size="+strconv.Itoa(crampedSize)+",mode=1777"); err != nil {
 		return err
 	}
-	var c checker
+	var c proc.Checker
 	fleet := args[0]
 	filler, err := os.Create("/dev/shm/filler")
 	if err != nil {
@@ -99,12 +66,12 @@ func cramped(args []string) error {
 	}
 	// leave makes n bytes the room that is left.
 	leave := func(n int) {
-		c.worked("empty", filler.Truncate(0))
+		c.Worked("empty", filler.Truncate(0))
 		if rest := free() - n; rest > 0 {
-			c.worked("fill", syscall.Fallocate(int(filler.Fd()), 0, 0, int64(rest)))
+			c.Worked("fill", syscall.Fallocate(int(filler.Fd()), 0, 0, int64(rest)))
 		}
 		if got := free(); got != n {
-			c.say("%d bytes are left, want %d", got, n)
+			c.Say("%d bytes are left, want %d", got, n)
 		}
 	}
 	// short tries something with too little room, and then with just enough.
@@ -112,15 +79,15 @@ func cramped(args []string) error {
 		for _, room := range []int{0, page, size / 2 &^ (page - 1), size - page} {
 			leave(room)
 			before := listing()
-			c.failed(fmt.Sprintf("%s with %d of %d bytes", name, room, size), open(), orbit.ErrNoSpace, fleet, "/dev/shm", strconv.Itoa(size)+" bytes")
+			c.Failed(fmt.Sprintf("%s with %d of %d bytes", name, room, size), open(), orbit.ErrNoSpace, fleet, "/dev/shm", strconv.Itoa(size)+" bytes")
 			if after := listing(); after != before {
-				c.say("%s with %d of %d bytes left %s, it was %s", name, room, size, after, before)
+				c.Say("%s with %d of %d bytes left %s, it was %s", name, room, size, after, before)
 			}
 		}
 		leave(size)
-		c.worked(name+" with just enough room", open())
+		c.Worked(name+" with just enough room", open())
 		if st, err := os.Stat(proc.Segment(fleet, kind)); err != nil || int(st.Size()) != size || free() != 0 {
-			c.say("%s: %v, %v, and %d bytes left; want %d bytes, and none left", name, st, err, free(), size)
+			c.Say("%s: %v, %v, and %d bytes left; want %d bytes, and none left", name, st, err, free(), size)
 		}
 		leave(crampedSize / 2)
 	}
@@ -132,32 +99,32 @@ func cramped(args []string) error {
 		return err
 	})
 	if f == nil {
-		return c.done()
+		return c.Done()
 	}
 	for _, name := range slices.Sorted(maps.Keys(openers)) {
 		short(name, kinds[name], sizes[name], func() error { return openers[name](f) })
 	}
-	c.worked("Close", f.Close())
-	c.worked("Remove", orbit.Remove(fleet))
-	return c.done()
+	c.Worked("Close", f.Close())
+	c.Worked("Remove", orbit.Remove(fleet))
+	return c.Done()
 }
 
 // measured makes a fleet where there is room, to learn the sizes of its
 // segments.
-func measured(fleet string, c *checker) map[string]int {
+func measured(fleet string, c *proc.Checker) map[string]int {
 	f, err := orbit.Join(fleet, crewOptions())
-	c.worked("Join with room", err)
+	c.Worked("Join with room", err)
 	sizes := map[string]int{}
 	for name, kind := range kinds {
 		if open := openers[name]; open != nil {
-			c.worked(name+" with room", open(f))
+			c.Worked(name+" with room", open(f))
 		}
 		st, err := os.Stat(proc.Segment(fleet, kind))
-		c.worked(name, err)
+		c.Worked(name, err)
 		sizes[name] = int(st.Size())
 	}
-	c.worked("Close", f.Close())
-	c.worked("Remove", orbit.Remove(fleet))
+	c.Worked("Close", f.Close())
+	c.Worked("Remove", orbit.Remove(fleet))
 	return sizes
 }
 
@@ -181,10 +148,10 @@ func TestNoRoomForAnySegment(t *testing.T) {
 // poor has no descriptors left, and then enough again.
 func poor(args []string) error {
 	proc.WatchParent()
-	var c checker
+	var c proc.Checker
 	fleet := args[0]
 	var limit syscall.Rlimit
-	c.worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	c.Worked("Getrlimit", syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	f, err := orbit.Join(fleet, crewOptions())
 	if err != nil {
 		return err
@@ -193,35 +160,35 @@ func poor(args []string) error {
 		free := firstFree()
 		low := syscall.Rlimit{Cur: uint64(free), Max: limit.Max}
 		for _, name := range names {
-			c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
+			c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
 			var errs [3]error
 			for i := range errs {
 				errs[i] = open(name)
 			}
-			c.worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+			c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
 			for _, err := range errs {
-				c.failed(what+" "+name+" without a descriptor", err, syscall.EMFILE, fleet, "too many open files")
+				c.Failed(what+" "+name+" without a descriptor", err, syscall.EMFILE, fleet, "too many open files")
 			}
 			if now := firstFree(); now != free {
-				c.say("%s %s: the first free descriptor is %d, was %d", what, name, now, free)
+				c.Say("%s %s: the first free descriptor is %d, was %d", what, name, now, free)
 			}
-			c.worked(what+" "+name+" with descriptors again", open(name))
+			c.Worked(what+" "+name+" with descriptors again", open(name))
 		}
 	}
 	names := slices.Sorted(maps.Keys(openers))
-	before := len(segments(fleet))
+	before := len(proc.Segments(fleet))
 	short("make", names, func(name string) error { return openers[name](f) })
-	if after := len(segments(fleet)); after != before+len(names) {
-		c.say("%d segments, want %d", after, before+len(names))
+	if after := len(proc.Segments(fleet)); after != before+len(names) {
+		c.Say("%d segments, want %d", after, before+len(names))
 	}
 	g, err := orbit.Join(fleet, crewOptions())
-	c.worked("Join", err)
+	c.Worked("Join", err)
 	short("meet", names, func(name string) error { return openers[name](g) })
 	o, err := orbit.Observe(fleet)
-	c.worked("Observe", err)
+	c.Worked("Observe", err)
 	short("observe", names, func(name string) error { return openers[name](o) })
 	for _, f := range []*orbit.Fleet{f, g, o} {
-		c.worked("Close", f.Close())
+		c.Worked("Close", f.Close())
 	}
 
 	short("come in to", []string{"Join", "Observe", "Remove"}, func(how string) (err error) {
@@ -239,10 +206,10 @@ func poor(args []string) error {
 		}
 		return err
 	})
-	if left := segments(fleet); len(left) > 0 {
-		c.say("left: %v", left)
+	if left := proc.Segments(fleet); len(left) > 0 {
+		c.Say("left: %v", left)
 	}
-	return c.done()
+	return c.Done()
 }
 
 // firstFree is the number that the next descriptor will have.
@@ -283,15 +250,15 @@ func narrow(args []string) error {
 	debug.SetGCPercent(-1)
 	runtime.KeepAlive(make([]byte, 64<<20))
 	runtime.GC()
-	var c checker
+	var c proc.Checker
 	fleet := args[0]
 	names := slices.Sorted(maps.Keys(openers))
 	under := func(resource int, cur uint64, run func()) {
 		var limit syscall.Rlimit
-		c.worked("Getrlimit", syscall.Getrlimit(resource, &limit))
-		c.worked("Setrlimit", syscall.Setrlimit(resource, &syscall.Rlimit{Cur: cur, Max: limit.Max}))
+		c.Worked("Getrlimit", syscall.Getrlimit(resource, &limit))
+		c.Worked("Setrlimit", syscall.Setrlimit(resource, &syscall.Rlimit{Cur: cur, Max: limit.Max}))
 		run()
-		c.worked("Setrlimit", syscall.Setrlimit(resource, &limit))
+		c.Worked("Setrlimit", syscall.Setrlimit(resource, &limit))
 	}
 	f, err := orbit.Join(fleet, wideOptions())
 	if err != nil {
@@ -307,40 +274,40 @@ func narrow(args []string) error {
 	const rlimitAS, slack = 9, 28 << 20
 	under(rlimitAS, addressSpace()+slack, open)
 	for i, name := range names {
-		c.failed("make "+name+" without addresses", errs[i], syscall.ENOMEM, fleet, "cannot map", "bytes")
+		c.Failed("make "+name+" without addresses", errs[i], syscall.ENOMEM, fleet, "cannot map", "bytes")
 	}
 	under(syscall.RLIMIT_FSIZE, page, open)
 	for i, name := range names {
-		c.failed("make "+name+" of a size that files must not have", errs[i], orbit.ErrNoSpace, fleet, "bytes")
+		c.Failed("make "+name+" of a size that files must not have", errs[i], orbit.ErrNoSpace, fleet, "bytes")
 	}
-	if left := segments(fleet); len(left) != 1 {
-		c.say("left: %v, want the roster", left)
+	if left := proc.Segments(fleet); len(left) != 1 {
+		c.Say("left: %v, want the roster", left)
 	}
 	open()
 	for i, name := range names {
-		c.worked("make "+name+" with addresses again", errs[i])
+		c.Worked("make "+name+" with addresses again", errs[i])
 	}
 
 	// What exists cannot be met without addresses, either.
 	g, err := orbit.Join(fleet, wideOptions())
-	c.worked("Join", err)
+	c.Worked("Join", err)
 	o, err := orbit.Observe(fleet)
-	c.worked("Observe", err)
+	c.Worked("Observe", err)
 	for _, h := range []*orbit.Fleet{g, o} {
 		f = h
 		under(rlimitAS, addressSpace()+slack, open)
 		for i, name := range names {
-			c.failed("meet "+name+" without addresses", errs[i], syscall.ENOMEM, fleet, "cannot map", "bytes")
+			c.Failed("meet "+name+" without addresses", errs[i], syscall.ENOMEM, fleet, "cannot map", "bytes")
 		}
 		open()
 		for i, name := range names {
-			c.worked("meet "+name+" with addresses again", errs[i])
+			c.Worked("meet "+name+" with addresses again", errs[i])
 		}
 		// Close can do without.
 		under(rlimitAS, addressSpace()+slack, func() { errs[0] = f.Close() })
-		c.worked("Close without addresses", errs[0])
+		c.Worked("Close without addresses", errs[0])
 	}
-	return c.done()
+	return c.Done()
 }
 
 // addressSpace returns how many bytes of addresses the process uses.

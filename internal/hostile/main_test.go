@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -54,14 +53,6 @@ func dice(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
-// needRoot skips a test that only the superuser can run.
-func needRoot(t testing.TB, why string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("needs root, to %s", why)
-	}
-}
-
 // ---- Processes ----
 
 // roles are what a process of a test can be. Each file adds its own.
@@ -80,7 +71,7 @@ func start(t testing.TB, role string, args ...string) *proc.Process {
 // It skips the test where the machine does not allow them.
 func startIn(t *testing.T, flags, role string, args ...string) *proc.Process {
 	t.Helper()
-	needRoot(t, "make namespaces")
+	proc.NeedRoot(t, "make namespaces")
 	argv := append(strings.Fields(flags), "--fork", "--kill-child")
 	if out, err := exec.Command("unshare", append(argv, "true")...).CombinedOutput(); err != nil {
 		t.Skipf("this machine allows no unshare %s: %v %s", flags, err, out)
@@ -197,30 +188,6 @@ func contest(t testing.TB, f *orbit.Fleet) *orbit.Contest {
 	return c
 }
 
-// mustBe fails the test unless err matches want and says all the words.
-func mustBe(t testing.TB, what string, err, want error, words ...string) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: got error %v, want one that matches %v", what, err, want)
-		return
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%s: got error %q, want it to say %q", what, err, w)
-		}
-	}
-}
-
-// eventually waits until ok returns true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", patience, what)
-		}
-	}
-}
-
 // members returns how many members a fleet has.
 func members(t testing.TB, f *orbit.Fleet) int {
 	t.Helper()
@@ -229,22 +196,6 @@ func members(t testing.TB, f *orbit.Fleet) int {
 		t.Fatalf("Members: %v", err)
 	}
 	return len(m)
-}
-
-// removeFleet removes a fleet that nobody is in, and fails if anything stays.
-func removeFleet(t testing.TB, name string) {
-	t.Helper()
-	if err := orbit.Remove(name); err != nil {
-		t.Errorf("Remove(%q): %v", name, err)
-	}
-	if left := segments(name); len(left) > 0 {
-		t.Errorf("left in shared memory: %v", left)
-	}
-}
-
-func segments(fleet string) []string {
-	s, _ := filepath.Glob("/dev/shm/orbit-" + fleet + "-*")
-	return s
 }
 
 func stacks() string {

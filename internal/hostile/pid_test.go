@@ -75,11 +75,11 @@ func TestDeathIsSeenAcrossPIDNamespaces(t *testing.T) {
 		t.Errorf("the holder inside: %+v, %v, %v; want process 1", h, held, err)
 	}
 	_, err = orbit.Claim[task](c, "inner", "heir", time.Minute)
-	mustBe(t, "Claim of what a process in there holds", err, orbit.ErrHeld)
+	proc.MustBe(t, "Claim of what a process in there holds", err, orbit.ErrHeld)
 
 	// Killed inside, seen from both sides.
 	tell(t, inside, "kill", "killed: signal: killed")
-	eventually(t, "three members are left", func() bool { return members(t, f) == 3 })
+	proc.Eventually(t, "three members are left", func() bool { return members(t, f) == 3 })
 	becomes(t, inside, "members", "members 3 nil")
 	tell(t, inside, "held inner", "held false nil")
 	g, err := orbit.Claim[task](c, "inner", "heir", time.Minute)
@@ -98,12 +98,12 @@ func TestDeathIsSeenAcrossPIDNamespaces(t *testing.T) {
 
 	// The end of the namespace is the end of all who are in it.
 	inside.Kill()
-	eventually(t, "nobody else is left", func() bool { return members(t, f) == 1 })
+	proc.Eventually(t, "nobody else is left", func() bool { return members(t, f) == 1 })
 	for _, subject := range []string{"outer", "warden"} {
 		if _, err := orbit.Claim[task](c, subject, "heir", time.Minute); err != nil {
 			t.Errorf("Claim of %q after the end of the namespace: %v", subject, err)
 		}
 	}
 	f.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }

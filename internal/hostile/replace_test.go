@@ -18,7 +18,7 @@ import (
 // roster, whose name sorts first, before the rings.
 func unlink(t *testing.T, fleet string) {
 	t.Helper()
-	for _, s := range segments(fleet) {
+	for _, s := range proc.Segments(fleet) {
 		if err := os.Remove(s); err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestFleetsOfOneNameNeverMix(t *testing.T) {
 		time.Sleep(long() / 4)
 	}
 	endAll(t, crews)
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // TestFleetMadeAnewIsAnotherFleet: after a whole fleet was unlinked by hand,
@@ -79,7 +79,7 @@ func TestFleetMadeAnewIsAnotherFleet(t *testing.T) {
 		t.Errorf("the new fleet has %d members, want 1", n)
 	}
 	_, err = old.Members()
-	mustBe(t, "Members of the old fleet", err, orbit.ErrDamaged, fleet, "removed while in use")
+	proc.MustBe(t, "Members of the old fleet", err, orbit.ErrDamaged, fleet, "removed while in use")
 	publish := func(r *orbit.Ring, text string) {
 		t.Helper()
 		if _, err := r.Publish(1, 0, []byte(text)); err != nil {
@@ -104,7 +104,7 @@ func TestFleetMadeAnewIsAnotherFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = lateBus.SubscribeAt(place)
-	mustBe(t, "SubscribeAt a position of the old fleet", err, orbit.ErrNotExist, fleet, "incarnation")
+	proc.MustBe(t, "SubscribeAt a position of the old fleet", err, orbit.ErrNotExist, fleet, "incarnation")
 
 	// Each fleet has a contest of its own.
 	lateGuard, err := orbit.Claim[task](lateContest, "x", "new", time.Hour)
@@ -117,22 +117,22 @@ func TestFleetMadeAnewIsAnotherFleet(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = orbit.OpenCache(old, "p")
-	mustBe(t, "the new fleet's cache, for the old", err, orbit.ErrForeign, fleet, "incarnation")
+	proc.MustBe(t, "the new fleet's cache, for the old", err, orbit.ErrForeign, fleet, "incarnation")
 	if _, err := orbit.Heartbeats(old); err != nil {
 		t.Error(err)
 	}
 	_, err = orbit.Heartbeats(late)
-	mustBe(t, "the old fleet's heartbeats, for the new", err, orbit.ErrForeign, fleet, "incarnation")
+	proc.MustBe(t, "the old fleet's heartbeats, for the new", err, orbit.ErrForeign, fleet, "incarnation")
 	_, err = observer.Ring(orbit.KindCache)
-	mustBe(t, "the new fleet's cache, for an observer of the old", err, orbit.ErrForeign, fleet, "incarnation")
+	proc.MustBe(t, "the new fleet's cache, for an observer of the old", err, orbit.ErrForeign, fleet, "incarnation")
 
-	mustBe(t, "Remove", orbit.Remove(fleet), orbit.ErrInUse)
+	proc.MustBe(t, "Remove", orbit.Remove(fleet), orbit.ErrInUse)
 	for _, f := range []*orbit.Fleet{old, late} {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // TestFleetRemovedUnderObserversIsMadeAnew: Remove takes a fleet from under
@@ -150,7 +150,7 @@ func TestFleetRemovedUnderObserversIsMadeAnew(t *testing.T) {
 	defer observer.Close()
 	seen := ring(t, observer, kindFrames)
 	old.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 
 	late := join(t, fleet, crewOptions())
 	if _, err := ring(t, late, kindFrames).Publish(1, 0, []byte("new")); err != nil {
@@ -160,10 +160,10 @@ func TestFleetRemovedUnderObserversIsMadeAnew(t *testing.T) {
 		t.Errorf("an observer of the removed fleet reads %q, %v; want what was in it", f.Payload, err)
 	}
 	_, err = observer.Members()
-	mustBe(t, "Members of the removed fleet", err, orbit.ErrDamaged, fleet, "removed while in use")
+	proc.MustBe(t, "Members of the removed fleet", err, orbit.ErrDamaged, fleet, "removed while in use")
 	contest(t, late)
 	_, err = observer.Ring(orbit.KindContest)
-	mustBe(t, "a ring of the new fleet, for an observer of the old", err, orbit.ErrForeign, fleet, "incarnation")
+	proc.MustBe(t, "a ring of the new fleet, for an observer of the old", err, orbit.ErrForeign, fleet, "incarnation")
 	late.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }

@@ -189,7 +189,7 @@ func scribbleOver(t *testing.T, mild bool, spoils string) {
 	hear(t, p, "survived")
 	p.Finish()
 	endAll(t, crews)
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 func init() { roles["late"] = late }
@@ -227,13 +227,13 @@ func TestFleetIsSoundAgainOnceItIsMadeAnew(t *testing.T) {
 	endAll(t, []*proc.Process{p})
 	s.roster.write(0, make([]byte, 8)) // not even its magic is left
 	_, err := orbit.Join(fleet, crewOptions())
-	mustBe(t, "Join of a fleet whose roster is damaged", err, orbit.ErrForeign, fleet)
+	proc.MustBe(t, "Join of a fleet whose roster is damaged", err, orbit.ErrForeign, fleet)
 	s.roster.write(0, []byte("ORBITSHM"))
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 
 	q := start(t, "worker", fleet, "none")
 	hear(t, q, "at work")
 	tell(t, q, "moves", "moves")
 	endAll(t, []*proc.Process{q})
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }

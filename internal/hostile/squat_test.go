@@ -170,7 +170,7 @@ func template(t *testing.T, kind int) string {
 		t.Fatal(err)
 	}
 	f.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 	return path
 }
 
@@ -191,7 +191,7 @@ func expectTold(t *testing.T, p *proc.Process, fleet, what string, calls ...stri
 // TestSquattedNamesAreNamedAndLeftAlone has a second user take the names of
 // another's segments in every way there is.
 func TestSquattedNamesAreNamedAndLeftAlone(t *testing.T) {
-	needRoot(t, "become other users")
+	proc.NeedRoot(t, "become other users")
 	rosterBytes, cacheBytes := template(t, 0), template(t, int(orbit.KindCache))
 	for way := range squats {
 		for _, uid := range []int{0, victimID} {
@@ -242,7 +242,7 @@ func TestSquattedNamesAreNamedAndLeftAlone(t *testing.T) {
 				if after := looks(path); after != seen {
 					t.Errorf("the object changed from %s to %s", seen, after)
 				}
-				if left := segments(fleet); !slices.Equal(left, []string{path}) {
+				if left := proc.Segments(fleet); !slices.Equal(left, []string{path}) {
 					t.Errorf("Remove left %v, want what is not ours: %v", left, path)
 				}
 				if after := looks(bait); after != before {
@@ -293,7 +293,7 @@ func thief(args []string) error {
 
 // TestSegmentsAreClosedToOtherUsers, whatever the umask of who made them.
 func TestSegmentsAreClosedToOtherUsers(t *testing.T) {
-	needRoot(t, "become another user")
+	proc.NeedRoot(t, "become another user")
 	st, err := os.Stat("/dev/shm")
 	if err != nil || st.Mode()&os.ModeSticky == 0 {
 		t.Skipf("/dev/shm has mode %v: others may unlink what is in it", st.Mode())
@@ -303,7 +303,7 @@ func TestSegmentsAreClosedToOtherUsers(t *testing.T) {
 	f := join(t, fleet, crewOptions())
 	r := ring(t, f, kindFrames)
 	contest(t, f)
-	for _, path := range segments(fleet) {
+	for _, path := range proc.Segments(fleet) {
 		before := looks(path)
 		p := start(t, "thief", path)
 		for line := answer(t, p); line != "end"; line = answer(t, p) {
@@ -318,7 +318,7 @@ func TestSegmentsAreClosedToOtherUsers(t *testing.T) {
 		t.Error(err)
 	}
 	f.Close()
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // namesake has a fleet of the same name as another user's: namesake uid fleet.
@@ -365,7 +365,7 @@ func namesake(args []string) error {
 
 // TestFleetsOfTwoUsersAreTwo: a name is a user's own.
 func TestFleetsOfTwoUsersAreTwo(t *testing.T) {
-	needRoot(t, "become other users")
+	proc.NeedRoot(t, "become other users")
 	fleet := proc.Fleet(t)
 	uids := []int{0, victimID, squatterID}
 	var all []*proc.Process
@@ -390,7 +390,7 @@ func TestFleetsOfTwoUsersAreTwo(t *testing.T) {
 			}
 		}
 	}
-	if left := segments(fleet); len(left) > 0 {
+	if left := proc.Segments(fleet); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }

@@ -42,7 +42,7 @@ func TestTruncatedSegmentHarmsNoOther(t *testing.T) {
 		}
 	}
 	endAll(t, crews)
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // endAll has the crews close their fleets.
@@ -82,7 +82,7 @@ func TestTruncatedToNoWholePage(t *testing.T) {
 		tell(t, p, "moves", "moves")
 	}
 	endAll(t, crews)
-	removeFleet(t, fleet)
+	proc.RemoveFleet(t, fleet)
 }
 
 // TestTruncatedRosterIsNoticed: what asks the roster fails with ErrDamaged,
@@ -95,7 +95,7 @@ func TestTruncatedRosterIsNoticed(t *testing.T) {
 			hear(t, p, "at work")
 		}
 		openSegment(t, fleet, 0).truncate(size)
-		mustBe(t, "Remove beside live members", orbit.Remove(fleet), orbit.ErrInUse)
+		proc.MustBe(t, "Remove beside live members", orbit.Remove(fleet), orbit.ErrInUse)
 		for _, p := range crews {
 			p.Say("meets roster")
 			if got, want := answer(t, p), "undamaged []"; got != want {
@@ -104,6 +104,6 @@ func TestTruncatedRosterIsNoticed(t *testing.T) {
 			tell(t, p, "moves", "moves")
 		}
 		endAll(t, crews)
-		removeFleet(t, fleet)
+		proc.RemoveFleet(t, fleet)
 	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/bits"
 	"strconv"
@@ -113,24 +112,13 @@ func newWorld(c config) *world {
 	processes := 0
 	var scripts []explore.Script
 	for i, text := range c.threads {
-		process := i
-		if p, ops, ok := strings.Cut(text, ": "); ok {
-			n, err := strconv.Atoi(p)
-			if err != nil {
-				panic(err)
-			}
-			process, text = n, ops
-		}
-		ops := strings.Fields(text)
+		script, ops := explore.NewScript(i, text)
 		w.claims = append(w.claims, &claimant{})
-		w.shared = w.shared || process < processes
-		processes = max(processes, process+1)
-		scripts = append(scripts, explore.Script{
-			Name:     fmt.Sprintf("%d(%s)", i, text),
-			Process:  process,
-			Observes: true,
-			Run:      func(t *explore.Thread) { w.script(t, ops) },
-		})
+		w.shared = w.shared || script.Process < processes
+		processes = max(processes, script.Process+1)
+		script.Observes = true
+		script.Run = func(t *explore.Thread) { w.script(t, ops) }
+		scripts = append(scripts, script)
 	}
 	w.survivor = processes
 	w.contests, w.memory = orbit.ExposeContests(c.records, processes+1, c.announce)

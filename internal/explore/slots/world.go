@@ -5,9 +5,7 @@ package main
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
+	"slices"
 
 	"orbit"
 	"orbit/internal/explore"
@@ -88,28 +86,15 @@ func newWorld(c config) *world {
 	processes := 0
 	var scripts []explore.Script
 	for i, text := range c.threads {
-		process := i
-		if p, ops, ok := strings.Cut(text, ": "); ok {
-			n, err := strconv.Atoi(p)
-			if err != nil {
-				panic(err)
-			}
-			process, text = n, ops
-		}
-		ops := strings.Fields(text)
-		observes := false
+		script, ops := explore.NewScript(i, text)
 		for _, op := range ops {
-			observes = observes || op == "newest" || op == "next" || op == "reset" || op == "close"
+			script.Observes = script.Observes || op == "newest" || op == "next" || op == "reset" || op == "close"
 		}
-		w.closes = w.closes || text == "close"
-		processes = max(processes, process+1)
+		w.closes = w.closes || slices.Equal(ops, []string{"close"})
+		processes = max(processes, script.Process+1)
 		w.readers = append(w.readers, &reader{})
-		scripts = append(scripts, explore.Script{
-			Name:     fmt.Sprintf("%d(%s)", i, text),
-			Process:  process,
-			Observes: observes,
-			Run:      func(t *explore.Thread) { w.script(t, ops) },
-		})
+		script.Run = func(t *explore.Thread) { w.script(t, ops) }
+		scripts = append(scripts, script)
 	}
 	w.survivor = processes
 	g := orbit.Geometry{Capacity: c.capacity, PayloadLimit: payloadLen}
