@@ -1192,10 +1192,7 @@ type Member struct {
 // with [ErrDamaged] if the fleet was removed by hand, and this process left in
 // the one that was.
 func (f *Fleet) Members() ([]Member, error) {
-	f.mu.Lock()
-	closed := f.closed
-	f.mu.Unlock()
-	if closed {
+	if f.isClosed() {
 		return nil, ErrClosed
 	}
 	if f.roster == nil {
@@ -1206,7 +1203,16 @@ func (f *Fleet) Members() ([]Member, error) {
 		return nil, err
 	}
 	list := f.listMembers(&err)
+	if f.isClosed() {
+		return nil, ErrClosed // it may have given up its own seat meanwhile
+	}
 	return list, err
+}
+
+func (f *Fleet) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
 }
 
 var localStart = Now()
