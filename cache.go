@@ -706,7 +706,9 @@ func (c *Cache) sync() (changed bool, err error) {
 	}
 	c.expel(r.oldest(head), first)
 	changed = c.revisit() || changed
-	for n := later(next, x.oldest.Load()); int64(head-n) > 0; n++ {
+	// The newest first: writers who go on meanwhile overwrite the oldest.
+	for n, low := head, later(next, x.oldest.Load()); int64(n-low) > 0; {
+		n--
 		c.take(n)
 	}
 	x.next.Store(head)
