@@ -46,10 +46,14 @@ func newBench(e effort, progress io.Writer) (*bench, error) {
 // prefix begins the names of all places of this run.
 func (b *bench) prefix() string { return filepath.Base(b.dir) }
 
-func (b *bench) track(s *sibling) {
+func (b *bench) track(start func(order) (*sibling, error), o order) (*sibling, error) {
 	b.open()
 	defer b.mu.Unlock()
-	b.siblings = append(b.siblings, s)
+	s, err := start(o)
+	if err == nil {
+		b.siblings = append(b.siblings, s)
+	}
+	return s, err
 }
 
 // enter returns a fresh place for a peer, and the function that removes it.

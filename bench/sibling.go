@@ -64,11 +64,10 @@ func (b *bench) spawn(o order) (*sibling, report, error) {
 	if p := findPeer(o.Peer); p != nil && p.local() {
 		start = startGoroutine
 	}
-	s, err := start(o)
+	s, err := b.track(start, o)
 	if err != nil {
 		return nil, report{}, err
 	}
-	b.track(s)
 	ready, err := s.hear()
 	if err != nil {
 		s.end()
