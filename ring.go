@@ -1047,28 +1047,36 @@ func (c *Cursor) graceLeft() time.Duration {
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
 // error. It returns the context's error if that ends first, [ErrClosed] if the
 // fleet is closed, and [ErrDamaged], a second or two later, if the segment was
-// removed by hand, so that nobody who joins now can be met there. Many goroutines can wait on a ring: in a shared
-// fleet they cost one thread of the process between them, on Linux asleep in
-// the kernel. On other systems, and for observers, the ring is looked at some
-// hundred times a second.
+// removed by hand, so that nobody who joins now can be met there. Many
+// goroutines can wait on a ring: in a shared fleet they cost one thread of the
+// process between them, on Linux asleep in the kernel. On other systems, and
+// for observers, the ring is looked at some hundred times a second.
 func (c *Cursor) Wait(ctx context.Context) error {
-	h := &c.ring.waiters
 	for {
-		woken, err := h.arm()
-		if err != nil {
-			return err
-		}
 		look, err := c.peek()
 		if err != nil || look == lookReady {
-			h.disarm()
 			return err
 		}
-		err = c.sleep(ctx, woken, look)
-		h.disarm()
-		if err != nil {
+		if err := c.await(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// await sleeps until something may have happened. It looks again after it
+// announced itself: a publish before that woke nobody.
+func (c *Cursor) await(ctx context.Context) error {
+	h := &c.ring.waiters
+	woken, err := h.arm()
+	if err != nil {
+		return err
+	}
+	defer h.disarm()
+	look, err := c.peek()
+	if err == nil && look != lookReady {
+		err = c.sleep(ctx, woken, look)
+	}
+	return err
 }
 
 // sleep waits for a wake. The frame of a dead or stopped writer brings none,

@@ -3,6 +3,8 @@
 package fleettest
 
 import (
+	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -174,18 +176,39 @@ func TestEveryWayToPublishWakes(t *testing.T) {
 	}
 }
 
-// TestFrameBeforeTheWaitIsSeen: who begins to wait when there is something to
-// read already is not woken for it, and must look.
-func TestFrameBeforeTheWaitIsSeen(t *testing.T) {
-	f, err := orbit.Local("late", one(kindThere, 8, 64))
+// TestFrameBesideTheWaitIsSeen publishes at every moment of the beginning of a
+// wait. The ring is the process's own, where only a wake ends a sleep: who does
+// not look once more after saying that he waits sleeps over a frame that came
+// just before.
+func TestFrameBesideTheWaitIsSeen(t *testing.T) {
+	f, err := orbit.Local("beside", one(kindThere, 8, 64))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	r := ring(t, f, kindThere)
-	c := r.Tail()
-	publish(t, r, 1, 8)
-	within(t, 20*time.Second, "a wait for a frame that is there", func() { err = c.Wait(t.Context()) })
+	const rounds = 50_000
+	var about atomic.Int64 // the round whose wait begins
+	go func() {
+		for i := range int64(rounds) {
+			for about.Load() <= i {
+				runtime.Gosched()
+			}
+			r.Publish(1, 0, nil)
+		}
+	}()
+	within(t, 60*time.Second, "a wait beside a publish", func() {
+		c := r.Tail()
+		for i := int64(1); i <= rounds && err == nil; i++ {
+			about.Store(i)
+			for range rand.N(500) {
+				about.Load()
+			}
+			if err = c.Wait(t.Context()); err == nil {
+				_, _, err = c.Next(nil)
+			}
+		}
+	})
 	if err != nil {
 		t.Error(err)
 	}

@@ -106,10 +106,10 @@ var faults = []fault{
 	{
 		name:    "a waiter does not look again before it sleeps",
 		file:    "ring.go",
-		old:     "if err != nil || look == lookReady {",
-		new:     "if err != nil {",
+		old:     "look, err := c.peek()\n\tif err == nil && look != lookReady {",
+		new:     "if look := lookEmpty; err == nil {",
 		life:    "Who begins to wait just after the last frame of the day waits until tomorrow's first.",
-		noticed: fleet("TestFrameBeforeTheWaitIsSeen"),
+		noticed: fleet("TestFrameBesideTheWaitIsSeen"),
 	},
 	{
 		name:    "a sleeping process is not woken by the kernel",
