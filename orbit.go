@@ -1054,8 +1054,11 @@ func named(fleet string, h *segmentHeader) error {
 		n, err = file.readHeader(page[:])
 		file.close()
 		found, e := decodeHeader(page[:n], int64(h.size))
-		if err != nil || e == nil && found == *h {
+		switch {
+		case err != nil || e == nil && found == *h:
 			return nil
+		case e != nil && file.size < int64(h.size):
+			return damage(fleet, *h)
 		}
 	} else if err != ErrNotExist && !errors.Is(err, ErrForeign) {
 		return nil

@@ -1049,8 +1049,9 @@ func (c *Cursor) graceLeft() time.Duration {
 // fleet is closed, and [ErrDamaged], a second or two later, if the segment was
 // removed by hand, so that nobody who joins now can be met there. Many
 // goroutines can wait on a ring: in a shared fleet they cost one thread of the
-// process between them, on Linux asleep in the kernel. On other systems, and
-// for observers, the ring is looked at some hundred times a second.
+// process between them, on Linux asleep in the kernel. A cancelled context, but
+// not a deadline, also wakes those of other processes, who sleep on. On other
+// systems, and for observers, the ring is looked at some hundred times a second.
 func (c *Cursor) Wait(ctx context.Context) error {
 	for {
 		look, err := c.peek()
@@ -1071,30 +1072,35 @@ func (c *Cursor) await(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer h.disarm()
+	defer h.disarm(woken)
 	look, err := c.peek()
-	if err == nil && look != lookReady {
-		err = c.sleep(ctx, woken, look)
+	switch {
+	case err != nil || look == lookReady:
+		return err
+	case woken == nil:
+		return h.lead(ctx, c.patience(look))
+	case look == lookEmpty:
+		return follow(ctx, woken, nil)
 	}
-	return err
+	t := time.NewTimer(c.patience(look))
+	defer t.Stop()
+	return follow(ctx, woken, t.C)
 }
 
-// sleep waits for a wake. The frame of a dead or stopped writer brings none,
-// so at an unfinished frame it wakes by itself.
-func (c *Cursor) sleep(ctx context.Context, woken <-chan struct{}, look int) error {
+// patience is for how long the cursor may sleep. The frame of a dead or stopped
+// writer brings no wake, so at an unfinished frame it wakes by itself.
+func (c *Cursor) patience(look int) time.Duration {
 	if look == lookEmpty {
-		select {
-		case <-woken:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return maxSleep
 	}
-	t := time.NewTimer(min(maxSleep, max(c.graceLeft(), time.Millisecond)))
-	defer t.Stop()
+	return min(maxSleep, max(c.graceLeft(), time.Millisecond))
+}
+
+// follow waits for the wake that whoever sleeps for this process passes on.
+func follow(ctx context.Context, woken <-chan struct{}, enough <-chan time.Time) error {
 	select {
 	case <-woken:
-	case <-t.C:
+	case <-enough:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -1150,25 +1156,32 @@ func (c *Cursor) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 
 // ---- Waiting ----
 
-// A hub lets any number of goroutines wait for a ring. In a shared ring one
-// goroutine of the process sleeps in the kernel for all of them.
+// A hub lets any number of goroutines wait for a ring. In a shared ring one of
+// them sleeps in the kernel for all: the first to come leads, which spares it a
+// hand-over, and when it leaves others waiting a goroutine of the hub takes its
+// place.
 type hub struct {
 	ring     *Ring
 	mu       sync.Mutex
 	woken    chan struct{} // closed at a wake
 	waiting  int
-	sleeping bool   // whether the goroutine of sleep runs
+	sleeping bool   // whether somebody sleeps in the kernel ...
+	leading  bool   // ... who is one of those waiting
 	seen     uint32 // the wake word's sequence at the last broadcast
 	head     uint64 // the head at the last broadcast
 	gone     error  // why nobody should wait any more
+
+	watched <-chan struct{} // of the context whose end interrupts who leads
+	stop    func() bool     // ends that
 }
 
 // maxSleep bounds every sleep in the kernel: a publisher may be killed between
 // its commit and its wake.
 const maxSleep = 100 * time.Millisecond
 
-// arm announces a waiter. After it, a publish closes the returned channel; the
-// caller must look once more at what it waits for, and call disarm.
+// arm announces a waiter. After it, a publish closes the returned channel, or
+// wakes the caller who leads, if that is nil. The caller must look once more at
+// what it waits for, and call disarm.
 func (h *hub) arm() (woken <-chan struct{}, err error) {
 	r := h.ring
 	defer r.catchFault(enterGuard(), &err)
@@ -1180,15 +1193,16 @@ func (h *hub) arm() (woken <-chan struct{}, err error) {
 	if h.gone != nil {
 		return nil, h.gone
 	}
+	w := h.setWaiting()
+	h.waiting++
+	if r.mem.shared && !h.sleeping {
+		h.sleeping, h.leading = true, true
+		h.seen, h.head = w&^1, atomic.LoadUint64(r.head)
+		return nil, nil
+	}
 	if h.woken == nil {
 		h.woken = make(chan struct{})
 	}
-	w := h.setWaiting()
-	if r.mem.shared && !h.sleeping {
-		h.sleeping, h.seen, h.head = true, w&^1, atomic.LoadUint64(r.head)
-		go h.sleep()
-	}
-	h.waiting++
 	return h.woken, nil
 }
 
@@ -1208,13 +1222,20 @@ func (h *hub) setWaiting() uint32 {
 	}
 }
 
-func (h *hub) disarm() {
+// disarm takes back what arm announced.
+func (h *hub) disarm(woken <-chan struct{}) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.waiting--
-	h.mu.Unlock()
+	if woken == nil {
+		h.leading, h.sleeping = false, h.waiting > 0
+		if h.sleeping {
+			go h.sleep()
+		}
+	}
 }
 
-// broadcast wakes every waiting goroutine.
+// broadcast wakes every waiting goroutine but the one that leads.
 func (h *hub) broadcast() {
 	h.mu.Lock()
 	if h.woken != nil {
@@ -1224,16 +1245,76 @@ func (h *hub) broadcast() {
 	h.mu.Unlock()
 }
 
+// lead sleeps in the kernel, in the place of one waiter and for all of them.
+func (h *hub) lead(ctx context.Context, limit time.Duration) error {
+	if end, timed := ctx.Deadline(); timed {
+		limit = min(limit, max(time.Until(end), 50*time.Microsecond))
+	}
+	h.watch(ctx)
+	err := ctx.Err() // if it ended before there was a leader, it interrupted none
+	if err == nil {
+		_, err = h.hear(limit)
+	}
+	if err != nil {
+		h.unwatch()
+	}
+	return err
+}
+
+// watch has the end of a context interrupt the one who leads. It stays in place
+// for the next sleep, which mostly has the same context: to take it back would
+// cost as much as all else that follows a wake.
+func (h *hub) watch(ctx context.Context) {
+	done := ctx.Done()
+	h.mu.Lock()
+	watched := h.watched
+	h.mu.Unlock()
+	if done == watched {
+		return
+	}
+	h.unwatch()
+	if done == nil {
+		return
+	}
+	_, timed := ctx.Deadline()
+	stop := context.AfterFunc(ctx, func() {
+		if !timed || ctx.Err() != context.DeadlineExceeded { // by then it wakes by itself
+			h.interrupt()
+		}
+	})
+	h.mu.Lock()
+	h.watched, h.stop = done, stop
+	h.mu.Unlock()
+}
+
+func (h *hub) unwatch() {
+	h.mu.Lock()
+	stop := h.stop
+	h.watched, h.stop = nil, nil
+	h.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// interrupt wakes the one who leads. It changes the word, which those of other
+// processes hear too: to wake a leader who is only about to sleep does nothing.
+func (h *hub) interrupt() {
+	var err error
+	defer h.ring.catchFault(enterGuard(), &err)
+	h.mu.Lock()
+	led := h.leading
+	h.mu.Unlock()
+	if led && !h.ring.fleet.readOnly { // an observer looks often by itself
+		h.ring.wakeAll()
+	}
+}
+
 // sleep sleeps in the kernel until nobody has waited for a while.
 func (h *hub) sleep() {
-	idle := false
-	for {
-		changed, err := h.sleepOnce(idle)
-		if err == nil {
-			err = h.named()
-		}
-		if changed || err != nil {
-			h.broadcast()
+	for idle := false; ; {
+		changed, err := h.hear(maxSleep)
+		if changed {
 			// Let the woken take this processor before it sleeps again.
 			runtime.Gosched()
 		}
@@ -1248,11 +1329,23 @@ func (h *hub) sleep() {
 	}
 }
 
+// hear sleeps once and passes on what it hears.
+func (h *hub) hear(limit time.Duration) (changed bool, err error) {
+	changed, err = h.sleepOnce(limit)
+	if err == nil {
+		err = h.named()
+	}
+	if changed || err != nil {
+		h.broadcast()
+	}
+	return changed, err
+}
+
 // sleepOnce sleeps until the wake word moves from what the last broadcast saw,
-// or for maxSleep. It tells whether anything happened that waiters must see. A
+// or for the limit. It tells whether anything happened that waiters must see. A
 // wake that was announced but never made is found by the head, which moves
 // before the wake.
-func (h *hub) sleepOnce(idle bool) (changed bool, err error) {
+func (h *hub) sleepOnce(limit time.Duration) (changed bool, err error) {
 	r := h.ring
 	defer r.catchFault(enterGuard(), &err)
 	w := atomic.LoadUint32(r.wake)
@@ -1260,7 +1353,7 @@ func (h *hub) sleepOnce(idle bool) (changed bool, err error) {
 		if r.fleet.readOnly {
 			time.Sleep(observerPoll)
 		} else {
-			sleepOnWord(r.wake, w, maxSleep)
+			sleepOnWord(r.wake, w, limit)
 		}
 		w = atomic.LoadUint32(r.wake)
 	}
@@ -1308,6 +1401,10 @@ func (r *Ring) shut(gate uint32) {
 		r.gate.Store(gate)
 	}
 	r.waiters.broadcast()
+	r.waiters.unwatch()
+	if gate == gateClosed { // damaged memory is left alone: who sleeps there wakes soon
+		r.waiters.interrupt()
+	}
 	if alarm := r.alarm.Load(); alarm != nil && gate == gateDamaged {
 		(*alarm)()
 	}

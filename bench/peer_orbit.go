@@ -184,6 +184,8 @@ type orbitSubscriber struct {
 	sub    *orbit.Subscriber
 	events []orbit.Event
 	sleeps bool
+	ctx    context.Context // one that can end, as it is in most programs
+	cancel func()
 }
 
 func (o *orbitFleets) subscribe(at place, sleeps bool) (receiver, error) {
@@ -191,12 +193,13 @@ func (o *orbitFleets) subscribe(at place, sleeps bool) (receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &orbitSubscriber{b, b.bus.SubscribeNow(), make([]orbit.Event, 64), sleeps}, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	return &orbitSubscriber{b, b.bus.SubscribeNow(), make([]orbit.Event, 64), sleeps, ctx, cancel}, nil
 }
 
 func (s *orbitSubscriber) receive(got func(message []byte)) error {
 	if s.sleeps {
-		err := s.sub.Next(context.Background(), &s.events[0])
+		err := s.sub.Next(s.ctx, &s.events[0])
 		if err == nil {
 			got(s.events[0].Payload)
 		}

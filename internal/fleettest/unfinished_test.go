@@ -121,18 +121,25 @@ func TestMintedCounterIsNotGivenOutAgain(t *testing.T) {
 func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
 	r, claim := unfinished(t, 8, 3)
 	for range 3 {
-		c := r.Tail()
-		done := make(chan error, 1)
-		go func() { done <- c.Wait(t.Context()) }()
-		time.Sleep(10 * time.Millisecond) // it lies down
-		n := claim(phaseDone, true)
-		var err error
-		within(t, 20*time.Second, "a reader whom nobody wakes", func() { err = <-done })
-		if err != nil {
-			t.Error(err)
+		// One of them sleeps in the kernel, the others wait for its word.
+		readers := []*orbit.Cursor{r.Tail(), r.Tail(), r.Tail()}
+		done := make(chan error, len(readers))
+		for _, c := range readers {
+			go func() { done <- c.Wait(t.Context()) }()
 		}
-		if f, gap, err := c.Next(nil); err != nil || f.ID.Counter() != n || gap.Total() != 0 {
-			t.Errorf("after the wait: frame %v, gap %+v, %v; want frame %d", f.ID, gap, err, n)
+		time.Sleep(10 * time.Millisecond) // they lie down
+		n := claim(phaseDone, true)
+		for range readers {
+			var err error
+			within(t, 20*time.Second, "a reader whom nobody wakes", func() { err = <-done })
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		for _, c := range readers {
+			if f, gap, err := c.Next(nil); err != nil || f.ID.Counter() != n || gap.Total() != 0 {
+				t.Errorf("after the wait: frame %v, gap %+v, %v; want frame %d", f.ID, gap, err, n)
+			}
 		}
 	}
 }

@@ -3,6 +3,8 @@
 package fleettest
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
@@ -197,7 +199,7 @@ func TestFrameBesideTheWaitIsSeen(t *testing.T) {
 			r.Publish(1, 0, nil)
 		}
 	}()
-	within(t, 60*time.Second, "a wait beside a publish", func() {
+	within(t, 30*time.Second, "a wait beside a publish", func() {
 		c := r.Tail()
 		for i := int64(1); i <= rounds && err == nil; i++ {
 			about.Store(i)
@@ -211,5 +213,189 @@ func TestFrameBesideTheWaitIsSeen(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhoSleepsForAllIsInterrupted: a context that ends and a fleet that closes
+// change the word on which a goroutine sleeps in the kernel, so that it wakes at
+// once. At a deadline it wakes by itself, and disturbs no other process.
+func TestWhoSleepsForAllIsInterrupted(t *testing.T) {
+	soon := func() (context.Context, context.CancelFunc) {
+		return context.WithDeadline(t.Context(), time.Now().Add(50*time.Millisecond))
+	}
+	for _, by := range []struct {
+		name    string
+		context func() (context.Context, context.CancelFunc)
+		end     func(f *orbit.Fleet, cancel func())
+		want    error
+		changes uint32
+	}{
+		{"cancel", func() (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) },
+			func(_ *orbit.Fleet, cancel func()) { cancel() }, context.Canceled, 1},
+		{"cancel before the deadline", func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(t.Context(), time.Hour)
+		}, func(_ *orbit.Fleet, cancel func()) { cancel() }, context.Canceled, 1},
+		{"deadline", soon, func(*orbit.Fleet, func()) {}, context.DeadlineExceeded, 0},
+		{"Close", func() (context.Context, context.CancelFunc) { return t.Context(), func() {} },
+			func(f *orbit.Fleet, _ func()) { f.Close() }, orbit.ErrClosed, 1},
+	} {
+		name := proc.Fleet(t)
+		f := join(t, name, one(kindThere, 8, 64))
+		r := ring(t, f, kindThere)
+		word := wakeWord(t, proc.Segment(name, kindThere))
+		before := atomic.LoadUint32(word) >> 1
+		ctx, cancel := by.context()
+		defer cancel()
+		done := make(chan error, 1)
+		c := r.Tail()
+		go func() { done <- c.Wait(ctx) }()
+		proc.Eventually(t, "the reader waits", func() bool { return atomic.LoadUint32(word)&1 != 0 })
+		time.Sleep(10 * time.Millisecond) // it looks once more, and lies down
+		by.end(f, cancel)
+		var err error
+		within(t, 20*time.Second, "a wait ended by "+by.name, func() { err = <-done })
+		if !errors.Is(err, by.want) {
+			t.Errorf("%s: a wait ended with %v, want %v", by.name, err, by.want)
+		}
+		if changes := atomic.LoadUint32(word)>>1 - before; changes != by.changes {
+			t.Errorf("%s: the word changed %d times, want %d", by.name, changes, by.changes)
+		}
+	}
+}
+
+// TestAnotherSleepsWhenTheFirstLeaves: the goroutine that sleeps in the kernel
+// for all of its process gives up, and nothing happens that would wake the
+// rest; the frames of others reach them as before.
+func TestAnotherSleepsWhenTheFirstLeaves(t *testing.T) {
+	name := proc.Fleet(t)
+	here := ring(t, join(t, name, one(kindThere, 8, 64)), kindThere)
+	other := ring(t, join(t, name, one(kindThere, 8, 64)), kindThere)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
+	defer cancel()
+	first, rest := make(chan error, 1), make(chan error, 10)
+	leader := here.Tail()
+	go func() { first <- leader.Wait(ctx) }()
+	proc.Eventually(t, "the first waits", func() bool { return someWait(t, here) })
+	for range cap(rest) {
+		c := here.Tail()
+		go func() { rest <- c.Wait(t.Context()) }()
+	}
+	within(t, 20*time.Second, "the first to leave", func() {
+		if err := <-first; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the first ended with %v", err)
+		}
+	})
+	publish(t, other, 1, 8)
+	within(t, 20*time.Second, "the wait of those who stayed", func() {
+		for range cap(rest) {
+			if err := <-rest; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestEndedContextIsNotSleptOn waits with a context whose end nobody announces,
+// as when it came just before there was a sleeper to interrupt.
+func TestEndedContextIsNotSleptOn(t *testing.T) {
+	name := proc.Fleet(t)
+	r := ring(t, join(t, name, one(kindThere, 8, 64)), kindThere)
+	c := r.Tail()
+	ctx := &silent{Context: t.Context(), done: make(chan struct{})}
+	var err error
+	within(t, 20*time.Second, "a wait with a context that has ended", func() { err = c.Wait(ctx) })
+	if !errors.Is(err, context.Canceled) || ctx.asked != 1 {
+		t.Errorf("a wait with a context that has ended: %v after it was asked %d times, want %v at once", err, ctx.asked, context.Canceled)
+	}
+}
+
+// silent is a context that ended without closing its channel.
+type silent struct {
+	context.Context
+	done  chan struct{}
+	asked int
+}
+
+func (s *silent) Done() <-chan struct{} { return s.done }
+func (s *silent) Err() error            { s.asked++; return context.Canceled }
+
+// TestClosedFleetForgetsItsContexts: a context outlives the fleets that were
+// waited in with it, and must not keep them.
+func TestClosedFleetForgetsItsContexts(t *testing.T) {
+	ctx := &counted{Context: t.Context(), done: make(chan struct{})}
+	for _, end := range []string{"Close", "another context"} {
+		f := join(t, proc.Fleet(t), one(kindThere, 8, 64))
+		r := ring(t, f, kindThere)
+		c := r.Tail()
+		for range 3 {
+			done := make(chan error, 1)
+			go func() { done <- c.Wait(ctx) }()
+			proc.Eventually(t, "the reader waits", func() bool { return someWait(t, r) })
+			time.Sleep(5 * time.Millisecond) // it looks once more, and lies down
+			publish(t, r, 1, 8)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			c.Next(nil)
+		}
+		if n := ctx.interests.Load(); n > 1 {
+			t.Errorf("%d interests in the context after three waits, want at most 1", n)
+		}
+		if end != "Close" {
+			soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			c.Wait(soon)
+		}
+		f.Close()
+		if n := ctx.interests.Load(); n != 0 {
+			t.Errorf("after %s: %d interests left in the context, want none", end, n)
+		}
+	}
+}
+
+// counted is a context that never ends and knows how many would hear of it.
+type counted struct {
+	context.Context
+	done      chan struct{}
+	interests atomic.Int64
+}
+
+func (c *counted) Done() <-chan struct{} { return c.done }
+
+// AfterFunc is what package context asks for of contexts that are not its own.
+func (c *counted) AfterFunc(func()) (stop func() bool) {
+	c.interests.Add(1)
+	return func() bool { c.interests.Add(-1); return true }
+}
+
+// TestSleepAllocatesNothing counts what a process allocates while it waits again
+// and again with the same context.
+func TestSleepAllocatesNothing(t *testing.T) {
+	name := proc.Fleet(t)
+	r := ring(t, join(t, name, one(kindThere, 8, 64)), kindThere)
+	word := wakeWord(t, proc.Segment(name, kindThere))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	const rounds = 500
+	go func() {
+		for range rounds {
+			for atomic.LoadUint32(word)&1 == 0 {
+				time.Sleep(100 * time.Microsecond)
+			}
+			r.Publish(1, 0, nil)
+		}
+	}()
+	var before, after runtime.MemStats
+	c := r.Tail()
+	runtime.ReadMemStats(&before)
+	for range rounds {
+		if err := c.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		c.Next(nil)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.Mallocs - before.Mallocs; n > rounds/2 {
+		t.Errorf("%d allocations in %d waits", n, rounds)
 	}
 }
