@@ -1002,7 +1002,11 @@ func (ro *roster) admit(f *Fleet) (err error) {
 		ro.file.unlockSeat(i, ro.mark(i))
 		return err
 	}
-	turn := (atomic.LoadUint64(ro.seat(i, 0))>>1 + 1) & turnMask
+	last := atomic.LoadUint64(ro.seat(i, 0))
+	turn := (last>>1 + 1) & turnMask
+	// The seat is nobody's while it is written, so that nobody is seen in it as
+	// half the one and half the other.
+	atomic.StoreUint64(ro.seat(i, 0), sealed(last&^seatTaken))
 	atomic.StoreUint64(ro.seat(i, seatPID), uint64(processID()))
 	atomic.StoreUint64(ro.seat(i, seatNode), uint64(node))
 	atomic.StoreUint64(ro.seat(i, seatSince), uint64(clockNow()))
@@ -1233,26 +1237,38 @@ func (f *Fleet) listMembers(err *error) (list []Member) {
 func (ro *roster) members(self *Fleet) iter.Seq[Member] {
 	return func(yield func(Member) bool) {
 		for i := range maxMembers {
-			st := atomic.LoadUint64(ro.seat(i, 0))
-			if st&seatTaken == 0 {
-				continue
-			}
-			own := self != nil && !self.readOnly && uint64(i) == self.owner>>turnBits
-			if !own && !ro.held(i) {
-				if self != nil && !self.readOnly {
-					ro.bury(i, st)
-				}
-				continue
-			}
-			if !yield(Member{
-				Node:  uint16(atomic.LoadUint64(ro.seat(i, seatNode))),
-				PID:   int(int32(atomic.LoadUint64(ro.seat(i, seatPID)))),
-				Since: Stamp(atomic.LoadUint64(ro.seat(i, seatSince))),
-			}) {
+			if m, ok := ro.member(i, self); ok && !yield(m) {
 				return
 			}
 		}
 	}
+}
+
+// member returns the live member in a seat, if there is one. It looks at the
+// seat again if it changed hands meanwhile.
+func (ro *roster) member(i int, self *Fleet) (Member, bool) {
+	for range maxAttempts {
+		st := atomic.LoadUint64(ro.seat(i, 0))
+		if st&seatTaken == 0 {
+			break
+		}
+		own := self != nil && !self.readOnly && uint64(i) == self.owner>>turnBits
+		if !own && !ro.held(i) {
+			if self != nil && !self.readOnly {
+				ro.bury(i, st)
+			}
+			break
+		}
+		m := Member{
+			Node:  uint16(atomic.LoadUint64(ro.seat(i, seatNode))),
+			PID:   int(int32(atomic.LoadUint64(ro.seat(i, seatPID)))),
+			Since: Stamp(atomic.LoadUint64(ro.seat(i, seatSince))),
+		}
+		if atomic.LoadUint64(ro.seat(i, 0)) == st {
+			return m, true
+		}
+	}
+	return Member{}, false
 }
 
 // bury marks the seat of a dead member as free. Holding its lock, nobody else

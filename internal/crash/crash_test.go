@@ -337,6 +337,61 @@ func TestStopBeforeEveryStep(t *testing.T) {
 	}
 }
 
+// TestMemberIsListedWholeOrNotAtAll stops an observer before every step of its
+// look at a seat, in which meanwhile one member follows another: it lists the
+// one or the other or none, and never the node of one with what is the other's.
+func TestMemberIsListedWholeOrNotAtAll(t *testing.T) {
+	binary, _ := buildVictim(t)
+	s := newSurvivor(t)
+	join := func(node uint16) (*orbit.Fleet, string) {
+		f, err := orbit.Join(s.name, orbit.Options{Size: 2, Node: node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		members, err := s.fleet.Members()
+		for _, m := range members {
+			if m.Node == node {
+				return f, fmt.Sprintln("member", node, int64(m.Since))
+			}
+		}
+		t.Fatalf("members %v, %v: node %d is not among them", members, err, node)
+		return nil, ""
+	}
+	before, after := 0, 0
+	for step := 1; step <= 24; step++ {
+		first, one := join(20)
+		var out, errs bytes.Buffer
+		c := exec.Command(binary, s.name, "members", fmt.Sprint(step), fmt.Sprint(int(syscall.SIGSTOP)))
+		c.Stdout, c.Stderr = &out, &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if !waitStopped(t, c.Process.Pid) {
+			t.Fatalf("step %d: the observer ended: %s%s", step, &out, &errs)
+		}
+		first.Close()
+		second, other := join(21)
+		c.Process.Signal(syscall.SIGCONT)
+		if err := c.Wait(); err != nil {
+			t.Fatalf("step %d: %v\n%s%s", step, err, &out, &errs)
+		}
+		second.Close()
+		listed := out.String()
+		switch n := strings.Count(listed, "\nmember "); {
+		case n == 2 && strings.Contains(listed, one):
+			before++
+		case n == 2 && strings.Contains(listed, other):
+			after++
+		case n != 1:
+			t.Errorf("stop before step %d: listed\n%swant\n%sor\n%s", step, listed, one, other)
+		}
+	}
+	if before == 0 || after == 0 {
+		t.Errorf("the first was listed %d times, the second %d times", before, after)
+	}
+	s.gone("in the end")
+}
+
 // lap publishes three laps and returns the last id.
 func (s *survivor) lap(step int) (last orbit.NetID64) {
 	s.t.Helper()

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -141,6 +142,25 @@ var doings = []doing{
 	}, func(v *victim) error { return v.heart.Beat() }},
 }
 
+// looks are operations that leave nothing behind, and are not listed.
+var looks = []doing{
+	{"members", (*victim).observe, (*victim).members},
+}
+
+func (v *victim) observe() (err error) {
+	v.fleet, err = orbit.Observe(v.name)
+	return err
+}
+
+// members prints who is in the fleet: the node, and the moment it joined.
+func (v *victim) members() error {
+	members, err := v.fleet.Members()
+	for _, m := range members {
+		fmt.Println("member", m.Node, int64(m.Since))
+	}
+	return err
+}
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "list" {
 		for _, d := range doings {
@@ -154,13 +174,14 @@ func main() {
 			os.Exit(1)
 		}
 	}
-	i := slices.IndexFunc(doings, func(d doing) bool { return d.name == os.Args[2] })
+	all := slices.Concat(doings, looks)
+	i := slices.IndexFunc(all, func(d doing) bool { return d.name == os.Args[2] })
 	last, err := strconv.Atoi(os.Args[3])
 	fatal(err)
 	sig, err := strconv.Atoi(os.Args[4])
 	fatal(err)
 	v := &victim{name: os.Args[1]}
-	if d := doings[i]; d.prepare != nil {
+	if d := all[i]; d.prepare != nil {
 		fatal(d.prepare(v))
 	}
 	steps := 0
@@ -175,13 +196,17 @@ func main() {
 		next = func(what string) {
 			if steps++; steps == last {
 				fmt.Println(what, step.Where())
-				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				// Sent to the process it might find another thread first, and this
+				// one would go on for a while.
+				runtime.LockOSThread()
+				syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
+				runtime.UnlockOSThread()
 			}
 		}
 	}
 	step.Before = func(k step.Kind, _ unsafe.Pointer) { next(k.String()) }
 	step.System = next
-	fatal(doings[i].act(v))
+	fatal(all[i].act(v))
 	step.Before, step.System = nil, nil
 	fmt.Println("done", steps)
 	if syscall.Signal(sig) == syscall.SIGSTOP && v.fleet != nil {
