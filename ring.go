@@ -608,10 +608,14 @@ func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 			return nil, 0, r.gateError()
 		}
 		s, st, sum, err := r.searchBack(atomic.LoadUint64(r.head), saw)
-		if err != errChanged {
+		switch err {
+		case ErrPending:
+			return nil, 0, r.pending()
+		case errChanged:
+			saw = sum
+		default:
 			return s, st, err
 		}
-		saw = sum
 	}
 	return nil, 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
@@ -649,6 +653,17 @@ func (r *Ring) searchBack(head, saw uint64) (found unsafe.Pointer, st, sum uint6
 		err = nil
 	}
 	return found, st, sum, err
+}
+
+// pending tells, of a ring without a committed frame, whether one is being
+// written: the dead write no more.
+func (r *Ring) pending() error {
+	for c := range uint64(r.header.capacity) {
+		if st := atomic.LoadUint64((*uint64)(r.slot(c))); st&phaseMask == phaseWriting && r.alive(st) {
+			return ErrPending
+		}
+	}
+	return ErrNoFrame
 }
 
 // oldest returns the oldest counter that the ring can still hold below head.

@@ -20,10 +20,19 @@ const kindUnfinished = 51
 // 1, first turn.
 const liveOwner = 1<<12 | 1
 
+// nobody sits in seat 9.
+const nobody = 9<<12 | 1
+
 // unfinished returns the ring of a fleet of two members, with n frames in it,
 // and a function that claims its next counter for the second, and raises the
 // head if told so.
 func unfinished(t *testing.T, capacity, n int) (r *orbit.Ring, claim func(phase uint64, raise bool) uint64) {
+	t.Helper()
+	return unfinishedBy(t, liveOwner, capacity, n)
+}
+
+// unfinishedBy is unfinished with the claims of another owner.
+func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, claim func(phase uint64, raise bool) uint64) {
 	t.Helper()
 	name := proc.Fleet(t)
 	opts := one(kindUnfinished, capacity, 16)
@@ -37,7 +46,7 @@ func unfinished(t *testing.T, capacity, n int) (r *orbit.Ring, claim func(phase 
 		t.Helper()
 		m := load(t, path)
 		h := m.word(offHead)
-		owner := uint64(liveOwner)
+		owner := owner
 		if phase == phaseSkipped || phase == phaseDone {
 			owner = 0
 		}
@@ -49,6 +58,25 @@ func unfinished(t *testing.T, capacity, n int) (r *orbit.Ring, claim func(phase 
 			overwriteWord(t, path, offHead, h+1)
 		}
 		return h
+	}
+}
+
+// TestUnfinishedFrameIsPendingWhileItsWriterLives: of a ring without any other
+// frame, Newest says that one is on its way only if it can still come.
+func TestUnfinishedFrameIsPendingWhileItsWriterLives(t *testing.T) {
+	r, claim := unfinished(t, 8, 0)
+	claim(phaseSkipped, true) // leaves no frame
+	if _, err := r.Newest(nil); err != orbit.ErrNoFrame {
+		t.Errorf("Newest of an empty ring: %v, want %v", err, orbit.ErrNoFrame)
+	}
+	claim(phaseWriting, true)
+	if _, err := r.Newest(nil); err != orbit.ErrPending {
+		t.Errorf("Newest while a live member writes: %v, want %v", err, orbit.ErrPending)
+	}
+	r, claim = unfinishedBy(t, nobody, 8, 0)
+	claim(phaseWriting, true)
+	if _, err := r.Newest(nil); err != orbit.ErrNoFrame {
+		t.Errorf("Newest when its writer is dead: %v, want %v", err, orbit.ErrNoFrame)
 	}
 }
 

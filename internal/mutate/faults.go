@@ -184,6 +184,14 @@ var faults = []fault{
 		noticed: fleet("TestFrameWithoutAWakeIsHeardOf"),
 	},
 	{
+		name:    "the newest frame is awaited from the dead",
+		file:    "ring.go",
+		old:     "st&phaseMask == phaseWriting && r.alive(st) {",
+		new:     "st&phaseMask == phaseWriting {",
+		life:    "Who finds a ring without frames and waits for the one under way waits for ever.",
+		noticed: fleet("TestUnfinishedFrameIsPendingWhileItsWriterLives"),
+	},
+	{
 		name:    "the ids of a batch are not stored",
 		file:    "ring.go",
 		old:     "if f.ID = r.id(c); !r.commit(s, c) {",
