@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"orbit"
 	"orbit/internal/proc"
@@ -59,10 +60,11 @@ func fillHoles(t *testing.T, size uintptr) {
 	t.Helper()
 	var last uintptr
 	for inRow := 0; inRow < 400; inRow++ {
-		at, _, errno := syscall.Syscall6(syscall.SYS_MMAP, 0, size, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE, ^uintptr(0), 0)
-		if errno != 0 {
-			t.Fatal(errno)
+		hole, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+		if err != nil {
+			t.Fatal(err)
 		}
+		at := uintptr(unsafe.Pointer(unsafe.SliceData(hole)))
 		if at+size != last && last+size != at {
 			inRow = 0
 		}
