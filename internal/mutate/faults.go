@@ -381,8 +381,8 @@ var faults = []fault{
 	{
 		name:    "the turn of a seat is not raised",
 		file:    "orbit.go",
-		old:     "(atomic.LoadUint64(ro.seat(i, 0))>>1 + 1) & turnMask",
-		new:     "(atomic.LoadUint64(ro.seat(i, 0)) >> 1) & turnMask",
+		old:     "turn := (last>>1 + 1) & turnMask",
+		new:     "turn := (last >> 1) & turnMask",
 		life:    "What a killed member left unfinished is taken for its successor's.",
 		noticed: fleet("TestSuccessorOfADeadMemberIsNotItsHeir"),
 	},
