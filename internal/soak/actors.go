@@ -18,7 +18,7 @@ import (
 const (
 	roleEnv  = "ORBIT_SOAK_ROLE"
 	fleetEnv = "ORBIT_SOAK_FLEET"
-	fenceEnv = "ORBIT_SOAK_FENCE"
+	boardEnv = "ORBIT_SOAK_BOARD"
 )
 
 // scenarios are what the processes of the storm do.
@@ -35,18 +35,23 @@ var scenarios = [...]struct {
 	{"join and leave", (*actorState).comeAndGo},
 }
 
-// tally is what an actor counts, and says at its end.
-type tally struct{ operations, torn, unaccounted uint64 }
+// tally is what an actor finds, and says at its end.
+type tally struct{ torn, unaccounted uint64 }
 
-const tallyFormat = "did %d operations, saw %d torn, %d unaccounted"
+const tallyFormat = "saw %d torn, %d unaccounted"
 
 // actorState is an actor as it sees itself.
 type actorState struct {
 	tally
-	fleet *orbit.Fleet
-	done  atomic.Bool
-	buf   []byte
+	fleet    *orbit.Fleet
+	scenario int
+	board    board
+	done     atomic.Bool
+	buf      []byte
 }
+
+// did counts operations where they are seen though this process be killed.
+func (a *actorState) did(n int) { atomic.AddUint64(a.board.done(a.scenario), uint64(n)) }
 
 // play is the life of an actor: it acts until its standard input ends.
 func play() (code int) {
@@ -56,22 +61,30 @@ func play() (code int) {
 		a.done.Store(true)
 	}()
 	role := os.Getenv(roleEnv)
-	var err error
-	if a.fleet, err = orbit.Join(os.Getenv(fleetEnv), options()); err == nil {
-		defer a.fleet.Close()
-		err = fmt.Errorf("no scenario %q", role)
-		for _, s := range scenarios {
-			if s.name == role {
-				err = s.act(a)
-			}
-		}
-	}
-	fmt.Printf(tallyFormat+"\n", a.operations, a.torn, a.unaccounted)
+	err := a.act(role)
+	fmt.Printf(tallyFormat+"\n", a.torn, a.unaccounted)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
 		return 1
 	}
 	return 0
+}
+
+func (a *actorState) act(role string) (err error) {
+	if a.board, err = mapBoard(os.Getenv(boardEnv)); err != nil {
+		return err
+	}
+	if a.fleet, err = orbit.Join(os.Getenv(fleetEnv), options()); err != nil {
+		return err
+	}
+	defer a.fleet.Close()
+	for i, s := range scenarios {
+		if s.name == role {
+			a.scenario = i
+			return s.act(a)
+		}
+	}
+	return fmt.Errorf("no scenario %q", role)
 }
 
 // violation tells of what must not be, at once: the actor may be killed next.
@@ -123,7 +136,7 @@ func (a *actorState) write() error {
 		if unlessBusy(err) != nil {
 			return err
 		}
-		a.operations += uint64(done)
+		a.did(done)
 	}
 	return nil
 }
@@ -155,6 +168,8 @@ func (a *actorState) read() error {
 				}
 				a.check(frame.ID, frame.Payload)
 			}
+			t := c.Tally()
+			a.account(t.Delivered+t.Total(), c.Position()-starts[i])
 			if frame, err := all[i].Newest(a.buf[:0]); err == nil {
 				a.check(frame.ID, frame.Payload)
 			} else if !errors.Is(err, orbit.ErrNoFrame) && unlessBusy(err) != nil {
@@ -162,20 +177,23 @@ func (a *actorState) read() error {
 			}
 		}
 	}
-	for i, c := range cursors {
-		if t := c.Tally(); t.Delivered+t.Total() != c.Position()-starts[i] {
-			a.unaccounted++
-		}
-	}
 	return nil
 }
 
 func (a *actorState) check(id orbit.NetID64, payload []byte) {
-	a.operations++
+	a.did(1)
 	a.buf = payload
 	if !verify(payload) {
 		a.torn++
 		violation("torn frame %v of %d bytes", id, len(payload))
+	}
+}
+
+// account checks that a reader explains every counter it passed.
+func (a *actorState) account(explained, passed uint64) {
+	if explained != passed {
+		a.unaccounted++
+		violation("a reader passed %d counters and explains %d", passed, explained)
 	}
 }
 
@@ -213,11 +231,8 @@ func (a *actorState) tellAndHear() error {
 					violation("subscriber %d got topic %q", i, ev.Topic)
 				}
 			}
-		}
-	}
-	for i, s := range subs {
-		if t := s.Tally(); t.Delivered+t.Filtered+t.Total() != s.Position().Counter-starts[i] {
-			a.unaccounted++
+			t := s.Tally()
+			a.account(t.Delivered+t.Filtered+t.Total(), s.Position().Counter-starts[i])
 		}
 	}
 	return nil
@@ -255,7 +270,7 @@ func (a *actorState) cache() error {
 		if unlessBusy(err) != nil {
 			return err
 		}
-		a.operations++
+		a.did(1)
 		value, ok, err := c.Get(own)
 		if unlessBusy(err) != nil {
 			return err
@@ -290,12 +305,12 @@ func (a *actorState) beat() error {
 		if last, err := h.Last(a.fleet.Node()); err != nil || last < before {
 			violation("heartbeat: beat at %d or later, found %d, %v", before, last, err)
 		}
-		if a.operations%256 == 0 {
+		if rand.IntN(256) == 0 {
 			if _, err := h.Snapshot(time.Second); err != nil {
 				return err
 			}
 		}
-		a.operations++
+		a.did(1)
 	}
 	return nil
 }
@@ -319,7 +334,7 @@ func (a *actorState) comeAndGo() error {
 			violation("members: node %d joined and is no member, %v", f.Node(), err)
 		}
 		f.Close()
-		a.operations++
+		a.did(1)
 	}
 	return nil
 }

@@ -23,22 +23,32 @@ type subject struct{}
 
 func (subject) OrbitKind() uint8 { return 5 }
 
-// The fence is what the guards guard: for each subject a word in a file that
-// all processes map, with the largest token that a holder has shown it.
-const fenceSize = labels * 8
+// A board is a file that all processes of the storm map. On it are the fence,
+// which is what the guards guard: for each subject the largest token that a
+// holder has shown; and what each scenario has done, of which the killed cannot
+// tell in another way.
+type board []uint64
 
-func mapFence() ([]uint64, error) {
-	f, err := os.OpenFile(os.Getenv(fenceEnv), os.O_RDWR, 0)
+const boardSize = (labels + len(scenarios)) * 8
+
+func mapBoard(path string) (board, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	mem, err := syscall.Mmap(int(f.Fd()), 0, fenceSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err := f.Truncate(int64(boardSize)); err != nil {
+		return nil, err
+	}
+	mem, err := syscall.Mmap(int(f.Fd()), 0, boardSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}
-	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(mem))), labels), nil
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(mem))), boardSize/8), nil
 }
+
+func (b board) fence() []uint64           { return b[:labels] }
+func (b board) done(scenario int) *uint64 { return &b[labels+scenario] }
 
 // contend claims subjects for a while, shows the fence its tokens, renews,
 // and lets go, or lets its time run out.
@@ -47,15 +57,12 @@ func (a *actorState) contend() error {
 	if err != nil {
 		return err
 	}
-	fence, err := mapFence()
-	if err != nil {
-		return err
-	}
+	fence := a.board.fence()
 	for !a.done.Load() {
 		i := rand.IntN(labels)
 		ttl := time.Duration(1+rand.IntN(20)) * time.Millisecond
 		g, err := orbit.Claim[subject](c, label(i), fmt.Sprintf("process %d", os.Getpid()), ttl)
-		a.operations++
+		a.did(1)
 		if errors.Is(err, orbit.ErrHeld) || errors.Is(err, orbit.ErrLapsed) {
 			continue
 		}

@@ -64,10 +64,11 @@ func soak(length time.Duration, each int, seed uint64, out io.Writer) error {
 	defer os.RemoveAll(dir)
 	s := &storm{
 		fleet:  fmt.Sprintf("soak%d", os.Getpid()),
-		fence:  filepath.Join(dir, "fence"),
+		board:  filepath.Join(dir, "board"),
 		random: rand.New(rand.NewPCG(seed, 0)),
 	}
-	if err := os.WriteFile(s.fence, make([]byte, fenceSize), 0o600); err != nil {
+	board, err := mapBoard(s.board)
+	if err != nil {
 		return err
 	}
 	f, err := orbit.Join(s.fleet, options())
@@ -82,6 +83,9 @@ func soak(length time.Duration, each int, seed uint64, out io.Writer) error {
 	s.calm()
 	if err != nil {
 		return err
+	}
+	for i := range s.rows {
+		s.rows[i].operations = *board.done(i)
 	}
 	after := inspect(f)
 	f.Close()

@@ -15,7 +15,7 @@ import (
 // A row is what became of the processes of a scenario.
 type row struct {
 	processes, kills, stops int
-	operations              uint64 // of those that lived to report
+	operations              uint64
 	torn                    uint64
 	wedged                  uint64
 	unaccounted             uint64
@@ -40,7 +40,7 @@ func (r *row) violate(format string, args ...any) {
 // A storm is the processes that are up, and what became of all there were.
 type storm struct {
 	fleet  string
-	fence  string // the file that contenders check their tokens against
+	board  string // the file that all of them map
 	random *rand.Rand
 	rows   [len(scenarios)]row
 	procs  []*actor
@@ -64,7 +64,7 @@ func (s *storm) start(scenario int) error {
 	if prefix := strings.Fields(os.Getenv("ORBIT_TEST_EXEC")); len(prefix) > 0 {
 		a.Cmd = exec.Command(prefix[0], append(prefix[1:], self)...)
 	}
-	a.Env = append(os.Environ(), roleEnv+"="+scenarios[scenario].name, fleetEnv+"="+s.fleet, fenceEnv+"="+s.fence)
+	a.Env = append(os.Environ(), roleEnv+"="+scenarios[scenario].name, fleetEnv+"="+s.fleet, boardEnv+"="+s.board)
 	a.Cmd.Stdout, a.Cmd.Stderr = a.output, os.Stderr
 	if a.stdin, err = a.StdinPipe(); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (s *storm) calm() {
 	}
 }
 
-// hear adds what an actor reported: what it found, and last what it counted.
+// hear adds what an actor reported: what it found, and last how much of it.
 func (r *row) hear(a *actor, end error) {
 	name := scenarios[a.scenario].name
 	if end != nil {
@@ -151,12 +151,11 @@ func (r *row) hear(a *actor, end error) {
 	counted := false
 	for lines := bufio.NewScanner(a.output); lines.Scan(); {
 		var n tally
-		if _, err := fmt.Sscanf(lines.Text(), tallyFormat, &n.operations, &n.torn, &n.unaccounted); err != nil {
+		if _, err := fmt.Sscanf(lines.Text(), tallyFormat, &n.torn, &n.unaccounted); err != nil {
 			r.violate("%s: %s", name, lines.Text())
 			continue
 		}
 		counted = true
-		r.operations += n.operations
 		r.torn += n.torn
 		r.unaccounted += n.unaccounted
 	}
