@@ -557,17 +557,20 @@ func (r *Ring) Reset() (err error) {
 // fails with [ErrNoFrame], or with [ErrPending], which matches it, if one is
 // being written. It does not allocate if dst has room.
 func (r *Ring) Newest(dst []byte) (f Frame, err error) {
-	if r.unsafely {
-		err = r.newest(&f, dst)
-		return
-	}
-	return r.guardedNewest(dst)
+	err = r.newestInto(&f, dst) // in line at the caller's: to return a frame is to copy it twice
+	return
 }
 
-func (r *Ring) guardedNewest(dst []byte) (f Frame, err error) {
+func (r *Ring) newestInto(f *Frame, dst []byte) error {
+	if r.unsafely {
+		return r.newest(f, dst)
+	}
+	return r.guardedNewest(f, dst)
+}
+
+func (r *Ring) guardedNewest(f *Frame, dst []byte) (err error) {
 	defer r.catchFault(enterGuard(), &err)
-	err = r.newest(&f, dst)
-	return
+	return r.newest(f, dst)
 }
 
 func (r *Ring) newest(f *Frame, dst []byte) error {
@@ -923,17 +926,20 @@ func (c *Cursor) Tally() Tally { return c.tally }
 // being written; the gap tells what was passed all the same. It never waits,
 // and does not allocate if dst has room.
 func (c *Cursor) Next(dst []byte) (f Frame, gap Gap, err error) {
-	if c.ring.unsafely {
-		err = c.advance(&f, dst, &gap)
-		return
-	}
-	return c.guardedNext(dst)
+	err = c.nextInto(&f, dst, &gap) // in line, as Newest
+	return
 }
 
-func (c *Cursor) guardedNext(dst []byte) (f Frame, gap Gap, err error) {
+func (c *Cursor) nextInto(f *Frame, dst []byte, gap *Gap) error {
+	if c.ring.unsafely {
+		return c.advance(f, dst, gap)
+	}
+	return c.guardedNext(f, dst, gap)
+}
+
+func (c *Cursor) guardedNext(f *Frame, dst []byte, gap *Gap) (err error) {
 	defer c.ring.catchFault(enterGuard(), &err)
-	err = c.advance(&f, dst, &gap)
-	return
+	return c.advance(f, dst, gap)
 }
 
 // Poll fills frames, reusing the buffers of their payloads, and returns how
