@@ -694,7 +694,8 @@ func (r *Ring) copyFrame(f *Frame, dst []byte, s unsafe.Pointer, st uint64) erro
 	f.ID = r.idOf(meta, st)
 	f.Kind = uint8(meta >> 40)
 	f.Version = getWord(s, offVersion)
-	f.Payload = r.mem.appendBytes(dst, s, n)
+	f.Payload = extend(dst, n)
+	r.mem.getBytes(f.Payload, s)
 	if atomic.LoadUint64((*uint64)(s)) != st {
 		return errChanged
 	}
@@ -1596,25 +1597,35 @@ func (b *block) putBytes(s unsafe.Pointer, p []byte) {
 
 // appendBytes appends the first n bytes of a slot's payload to dst and returns
 // the appended part.
-//
-//go:norace
 func (b *block) appendBytes(dst []byte, s unsafe.Pointer, n int) []byte {
-	from := unsafe.Add(s, offPayload)
+	out := extend(dst, n)
+	b.getBytes(out, s)
+	return out
+}
+
+// extend returns the n bytes behind dst, in its own memory if there is room.
+func extend(dst []byte, n int) []byte {
 	l := len(dst)
 	if cap(dst)-l < n {
 		grown := make([]byte, l, l+n)
 		copy(grown, dst)
 		dst = grown
 	}
-	out := dst[l : l+n]
+	return dst[l : l+n]
+}
+
+// getBytes fills p from the payload of a slot.
+//
+//go:norace
+func (b *block) getBytes(p []byte, s unsafe.Pointer) {
+	from := unsafe.Add(s, offPayload)
 	if !totalOrder {
-		loadWords(out, from)
+		loadWords(p, from)
 	} else if b.shared {
-		copy(out, unsafe.Slice((*byte)(from), n))
+		copy(p, unsafe.Slice((*byte)(from), len(p)))
 	} else {
-		copyPlain(out, unsafe.Slice((*byte)(from), n))
+		copyPlain(p, unsafe.Slice((*byte)(from), len(p)))
 	}
-	return out
 }
 
 // copyPlain is copy, for slices that do not overlap, unseen by the race

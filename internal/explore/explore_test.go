@@ -89,8 +89,8 @@ func TestExplorationNoticesFaults(t *testing.T) {
 		old, new    string
 	}{
 		{"a reader does not look again", "1 2w newest",
-			"	f.Payload = r.mem.appendBytes(dst, s, n)\n	if atomic.LoadUint64((*uint64)(s)) != st {",
-			"	f.Payload = r.mem.appendBytes(dst, s, n)\n	if false {"},
+			"	r.mem.getBytes(f.Payload, s)\n	if atomic.LoadUint64((*uint64)(s)) != st {",
+			"	r.mem.getBytes(f.Payload, s)\n	if false {"},
 		{"a stopped writer is taken for a dead one", "1 2w newest",
 			"if st&heldBit != 0 && r.alive(st) {", "if st&heldBit != 0 && false {"},
 		{"a claim does not compare", "1 2w newest",

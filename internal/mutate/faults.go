@@ -10,8 +10,8 @@ var faults = []fault{
 	{
 		name:    "a reader does not look again after its copy",
 		file:    "ring.go",
-		old:     "f.Payload = r.mem.appendBytes(dst, s, n)\n\tif atomic.LoadUint64((*uint64)(s)) != st {",
-		new:     "f.Payload = r.mem.appendBytes(dst, s, n)\n\tif false {",
+		old:     "r.mem.getBytes(f.Payload, s)\n\tif atomic.LoadUint64((*uint64)(s)) != st {",
+		new:     "r.mem.getBytes(f.Payload, s)\n\tif false {",
 		life:    "A frame that is overwritten during the copy is delivered torn.",
 		noticed: worlds("1 2w newest"),
 	},
