@@ -1403,8 +1403,11 @@ func (h *hub) named() error {
 // named tells whether siblings who join now come to this ring. It looks once a
 // second, for whoever asks first.
 func (r *Ring) named() error {
+	if !r.mem.shared {
+		return nil
+	}
 	now, last := clockNow(), r.looked.Load()
-	if !r.mem.shared || last != 0 && now-last < int64(time.Second) || !r.looked.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(time.Second) || !r.looked.CompareAndSwap(last, now) {
 		return nil
 	}
 	if err := named(r.fleet.name, &r.fleet.roster.header); err != nil {

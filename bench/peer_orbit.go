@@ -197,6 +197,11 @@ func (o *orbitFleets) subscribe(at place, sleeps bool) (receiver, error) {
 	return &orbitSubscriber{b, b.bus.SubscribeNow(), make([]orbit.Event, 64), sleeps, ctx, cancel}, nil
 }
 
+func (s *orbitSubscriber) Close() error {
+	s.cancel()
+	return s.orbitBus.Close()
+}
+
 func (s *orbitSubscriber) receive(got func(message []byte)) error {
 	if s.sleeps {
 		err := s.sub.Next(s.ctx, &s.events[0])
