@@ -164,7 +164,7 @@ type Contest struct {
 	closed bool
 
 	mu    sync.Mutex
-	timer *time.Timer
+	timer alarm
 	armed atomic.Int64 // when the timer goes off, endless if it does not
 }
 
@@ -776,8 +776,8 @@ type Guard struct {
 	token    uint64
 	since    int64
 	ended    error // why the guard does not hold: context.Canceled if released
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	ctx      any   // a context.Context, which the type need not say: see alarm
+	cancel   func(error)
 }
 
 // Token returns the fence token: larger than the token of every guard that
@@ -821,12 +821,13 @@ func (g *Guard) Context() context.Context {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ctx == nil {
-		g.ctx, g.cancel = context.WithCancelCause(context.Background())
+		ctx, cancel := context.WithCancelCause(context.Background())
+		g.ctx, g.cancel = ctx, cancel
 		if g.ended != nil {
 			g.cancel(g.ended)
 		}
 	}
-	return g.ctx
+	return g.ctx.(context.Context)
 }
 
 // Renew sets the time of the claim anew: it ends after ttl from now, be that
@@ -1021,10 +1022,10 @@ func (c *Contest) arm(at int64) {
 	}
 	c.armed.Store(at)
 	d := time.Duration(max(at-clockNow(), 0))
-	if c.timer == nil {
-		c.timer = time.AfterFunc(d, c.tick)
+	if c.timer.reset == nil {
+		c.timer = newAlarm(d, c.tick)
 	} else {
-		c.timer.Reset(d)
+		c.timer.reset(d)
 	}
 }
 
@@ -1078,8 +1079,8 @@ func (c *Contest) close() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
+	if c.timer.stop != nil {
+		c.timer.stop()
 	}
 }
 
@@ -1161,21 +1162,7 @@ func WaitFree[T Typed](ctx context.Context, c *Contest, label string) error {
 			return failed
 		}
 		// Neither a death nor the end of a TTL is sure to be announced.
-		err = waitAtMost(ctx, news, min(max(h.Left, time.Millisecond), maxSleep))
-	}
-	return err
-}
-
-// waitAtMost waits for a frame or for d, and fails only for another reason.
-func waitAtMost(ctx context.Context, cursor *Cursor, d time.Duration) error {
-	part, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	err := cursor.Wait(part)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if part.Err() != nil && errors.Is(err, part.Err()) {
-		return nil
+		err = news.await(ctx, min(max(h.Left, time.Millisecond), maxSleep))
 	}
 	return err
 }

@@ -145,7 +145,7 @@ type burstClock struct {
 
 	mu    sync.Mutex // held to change what follows, or the words above
 	head  uint64     // the head at the last reading
-	timer *time.Timer
+	timer alarm
 }
 
 const (
@@ -155,8 +155,8 @@ const (
 )
 
 func (c *burstClock) init() {
-	c.timer = time.AfterFunc(time.Hour, c.end)
-	c.timer.Stop()
+	c.timer = newAlarm(time.Hour, c.end)
+	c.timer.stop()
 }
 
 // now returns the time for a frame published at head.
@@ -182,7 +182,7 @@ func (c *burstClock) read(head uint64) int64 {
 		// In this order: if the timer seems to run, its end is still to come.
 		if !c.armed.Load() {
 			c.armed.Store(true)
-			c.timer.Reset(burstShare)
+			c.timer.reset(burstShare)
 		}
 	}
 	return now
@@ -404,7 +404,7 @@ func (s *Subscriber) selects(topic []byte) bool {
 // subscriber costs a goroutine and no thread: see [Cursor.Wait].
 func (s *Subscriber) Next(ctx context.Context, ev *Event) error {
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := errOf(ctx); err != nil {
 			return err
 		}
 		if err := s.Poll(ev); !isNoFrame(err) {
@@ -428,7 +428,7 @@ func (s *Subscriber) Events(ctx context.Context) iter.Seq2[Event, error] {
 			if err != nil {
 				ev = Event{buf: ev.buf}
 			}
-			last := err != nil && (ctx.Err() != nil || s.cursor.ring.gate.Load() != gateOpen)
+			last := err != nil && (errOf(ctx) != nil || s.cursor.ring.gate.Load() != gateOpen)
 			if !yield(ev, err) || last {
 				return
 			}

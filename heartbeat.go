@@ -94,8 +94,9 @@ func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 	if interval <= 0 {
 		interval = DefaultBeat
 	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	due := make(chan struct{}, 1)
+	tick := newAlarm(interval, func() { due <- struct{}{} })
+	defer tick.stop()
 	for {
 		if err := h.Beat(); err != nil {
 			return err
@@ -104,8 +105,9 @@ func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 			return err
 		}
 		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		case <-due:
+			tick.reset(interval)
+		case <-doneOf(ctx):
 			return ctx.Err()
 		case <-h.closed:
 			return ErrClosed

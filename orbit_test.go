@@ -1223,6 +1223,57 @@ func TestWaitEndsWhenTheFleetCloses(t *testing.T) {
 	})
 }
 
+// A nil context never ends, wherever one is taken.
+func TestNilContextNeverEnds(t *testing.T) {
+	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
+		var forever context.Context
+		r := ringOf(t, f)
+		bus := events(t, f)
+		contest := contestOpen(t, f)
+		guard := contestClaim[contestJob](t, contest, "x", "alpha", time.Hour)
+		heart := heartbeats(t, f)
+
+		var waiting sync.WaitGroup
+		wait := func(what string, want error, forNews func() error) {
+			for range 3 { // one sleeps for the others
+				spawn(&waiting, func() {
+					if err := forNews(); !errors.Is(err, want) {
+						t.Errorf("%s: got %v, want %v", what, err, want)
+					}
+				})
+			}
+		}
+		wait("Wait", nil, func() error { return r.Tail().Wait(forever) })
+		wait("Frames", nil, func() (err error) {
+			for _, err = range r.Tail().Frames(forever) {
+				break
+			}
+			return err
+		})
+		wait("Next", nil, func() error { return bus.SubscribeNow().Next(forever, new(orbit.Event)) })
+		wait("Events", nil, func() (err error) {
+			for _, err = range bus.SubscribeNow().Events(forever) {
+				break
+			}
+			return err
+		})
+		wait("WaitFree", nil, func() error { return orbit.WaitFree[contestJob](forever, contest, "x") })
+		time.Sleep(50 * time.Millisecond)
+		publish(t, r, "news")
+		if _, err := bus.Publish("topic", []byte("news")); err != nil {
+			t.Fatal(err)
+		}
+		guard.Release()
+		waiting.Wait()
+
+		wait("Wait in a closed fleet", orbit.ErrClosed, func() error { return r.Tail().Wait(forever) })
+		wait("Keep", orbit.ErrClosed, func() error { return heart.Keep(forever, time.Millisecond) })
+		time.Sleep(20 * time.Millisecond)
+		f.Close()
+		waiting.Wait()
+	})
+}
+
 func TestWaitReportsHoles(t *testing.T) {
 	r := ringOf(t, local(t, orbit.Options{}))
 	c := r.Tail()

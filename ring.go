@@ -1069,26 +1069,31 @@ func (c *Cursor) graceLeft() time.Duration {
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
 // error. It returns the context's error if that ends first, [ErrClosed] if the
 // fleet is closed, and [ErrDamaged], a second or two later, if the segment was
-// removed by hand, so that nobody who joins now can be met there. Many
-// goroutines can wait on a ring: in a shared fleet they cost one thread of the
-// process between them, on Linux asleep in the kernel. A cancelled context, but
-// not a deadline, also wakes those of other processes, who sleep on. On other
-// systems, and for observers, the ring is looked at some hundred times a second.
+// removed by hand, so that nobody who joins now can be met there.
+//
+// A nil context never ends, here and wherever Orbit takes one. A program that
+// is to be small passes it instead of context.Background(), which brings 60 kB.
+//
+// Many goroutines can wait on a ring: in a shared fleet they cost one thread of
+// the process between them, on Linux asleep in the kernel. A cancelled context,
+// but not a deadline, also wakes those of other processes, who sleep on. On
+// other systems, and for observers, the ring is looked at some hundred times a
+// second.
 func (c *Cursor) Wait(ctx context.Context) error {
 	for {
 		look, err := c.peek()
 		if err != nil || look == lookReady {
 			return err
 		}
-		if err := c.await(ctx); err != nil {
+		if err := c.await(ctx, maxSleep); err != nil {
 			return err
 		}
 	}
 }
 
-// await sleeps until something may have happened. It looks again after it
-// announced itself: a publish before that woke nobody.
-func (c *Cursor) await(ctx context.Context) error {
+// await sleeps until something may have happened, or for the limit. It looks
+// again after it announced itself: a publish before that woke nobody.
+func (c *Cursor) await(ctx context.Context, limit time.Duration) error {
 	h := &c.ring.waiters
 	woken, err := h.arm()
 	if err != nil {
@@ -1096,37 +1101,65 @@ func (c *Cursor) await(ctx context.Context) error {
 	}
 	defer h.disarm(woken)
 	look, err := c.peek()
-	switch {
-	case err != nil || look == lookReady:
+	if err != nil || look == lookReady {
 		return err
-	case woken == nil:
-		return h.lead(ctx, c.patience(look))
-	case look == lookEmpty:
-		return follow(ctx, woken, nil)
 	}
-	t := time.NewTimer(c.patience(look))
-	defer t.Stop()
-	return follow(ctx, woken, t.C)
+	if look == lookPending {
+		// The frame of a dead or stopped writer brings no wake.
+		limit = min(limit, max(c.graceLeft(), time.Millisecond))
+	}
+	if woken == nil {
+		return h.lead(ctx, limit)
+	}
+	return follow(ctx, woken, limit)
 }
 
-// patience is for how long the cursor may sleep. The frame of a dead or stopped
-// writer brings no wake, so at an unfinished frame it wakes by itself.
-func (c *Cursor) patience(look int) time.Duration {
-	if look == lookEmpty {
-		return maxSleep
+// follow waits for the wake that whoever sleeps for this process passes on, or
+// for the limit if that is less than maxSleep.
+func follow(ctx context.Context, woken <-chan struct{}, limit time.Duration) error {
+	var enough chan struct{}
+	if limit < maxSleep {
+		enough = make(chan struct{})
+		defer newAlarm(limit, func() { close(enough) }).stop()
 	}
-	return min(maxSleep, max(c.graceLeft(), time.Millisecond))
-}
-
-// follow waits for the wake that whoever sleeps for this process passes on.
-func follow(ctx context.Context, woken <-chan struct{}, enough <-chan time.Time) error {
+	done := doneOf(ctx)
 	select {
 	case <-woken:
 	case <-enough:
-	case <-ctx.Done():
+	case <-done:
 		return ctx.Err()
 	}
 	return nil
+}
+
+// doneOf returns what is closed when a context ends: nothing for nil, which
+// never does.
+func doneOf(ctx context.Context) <-chan struct{} {
+	if ctx == nil {
+		return nil
+	}
+	return ctx.Done()
+}
+
+func errOf(ctx context.Context) error {
+	if ctx == nil {
+		return nil
+	}
+	return ctx.Err()
+}
+
+// An alarm is a timer that calls a function. It hides its [time.Timer] from the
+// types that hold one: as soon as a value of such a type becomes an interface,
+// the linker keeps all that prints a [time.Time], time zones and their files
+// too, which is 60 kB.
+type alarm struct {
+	reset func(time.Duration) bool
+	stop  func() bool
+}
+
+func newAlarm(d time.Duration, f func()) alarm {
+	t := time.AfterFunc(d, f)
+	return alarm{t.Reset, t.Stop}
 }
 
 const (
@@ -1168,7 +1201,7 @@ func (c *Cursor) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 					continue
 				}
 			}
-			last := err != nil && (c.ring.gate.Load() != gateOpen || ctx.Err() != nil)
+			last := err != nil && (c.ring.gate.Load() != gateOpen || errOf(ctx) != nil)
 			if !yield(f, err) || last {
 				return
 			}
@@ -1193,8 +1226,8 @@ type hub struct {
 	head     uint64 // the head at the last broadcast
 	gone     error  // why nobody should wait any more
 
-	watched <-chan struct{} // of the context whose end interrupts who leads
-	stop    func() bool     // ends that
+	watched   <-chan struct{} // of the context whose end interrupts who leads
+	unwatched chan struct{}   // ends that
 }
 
 // maxSleep bounds every sleep in the kernel: a publisher may be killed between
@@ -1269,53 +1302,65 @@ func (h *hub) broadcast() {
 
 // lead sleeps in the kernel, in the place of one waiter and for all of them.
 func (h *hub) lead(ctx context.Context, limit time.Duration) error {
-	if end, timed := ctx.Deadline(); timed {
-		limit = min(limit, max(time.Until(end), 50*time.Microsecond))
+	if ctx != nil {
+		if end, timed := ctx.Deadline(); timed {
+			limit = min(limit, max(time.Until(end), 50*time.Microsecond))
+		}
 	}
 	h.watch(ctx)
-	err := ctx.Err() // if it ended before there was a leader, it interrupted none
+	err := errOf(ctx) // if it ended before there was a leader, it interrupted none
 	if err == nil {
 		_, err = h.hear(limit)
 	}
 	if err != nil {
-		h.unwatch()
+		h.forget()
 	}
 	return err
 }
 
-// watch has the end of a context interrupt the one who leads. It stays in place
-// for the next sleep, which mostly has the same context: to take it back would
-// cost as much as all else that follows a wake.
+// watch has the end of a context, and of no other, interrupt the one who leads.
+// It stays in place for the next sleep, which mostly has the same context: to
+// take it back would cost as much as all else that follows a wake.
 func (h *hub) watch(ctx context.Context) {
-	done := ctx.Done()
+	done := doneOf(ctx)
 	h.mu.Lock()
-	watched := h.watched
-	h.mu.Unlock()
-	if done == watched {
+	defer h.mu.Unlock()
+	if done == h.watched {
 		return
 	}
 	h.unwatch()
-	if done == nil {
-		return
+	if done != nil {
+		h.watched, h.unwatched = done, make(chan struct{})
+		go h.outlive(ctx, done, h.unwatched)
 	}
-	_, timed := ctx.Deadline()
-	stop := context.AfterFunc(ctx, func() {
-		if !timed || ctx.Err() != context.DeadlineExceeded { // by then it wakes by itself
-			h.interrupt()
-		}
-	})
+}
+
+// forget ends what watch began.
+func (h *hub) forget() {
 	h.mu.Lock()
-	h.watched, h.stop = done, stop
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	h.unwatch()
 }
 
 func (h *hub) unwatch() {
-	h.mu.Lock()
-	stop := h.stop
-	h.watched, h.stop = nil, nil
-	h.mu.Unlock()
-	if stop != nil {
-		stop()
+	if h.watched != nil {
+		close(h.unwatched)
+		h.watched = nil
+	}
+}
+
+// outlive interrupts the one who leads once the context ends. A goroutine does
+// it, because context.AfterFunc would bring 60 kB into every program: see
+// [alarm].
+func (h *hub) outlive(ctx context.Context, done, unwatched <-chan struct{}) {
+	select {
+	case <-unwatched:
+		return
+	case <-done:
+	}
+	_, timed := ctx.Deadline()
+	if !timed || ctx.Err() != context.DeadlineExceeded { // by then it wakes by itself
+		h.interrupt()
 	}
 }
 
@@ -1426,7 +1471,7 @@ func (r *Ring) shut(gate uint32) {
 		r.gate.Store(gate)
 	}
 	r.waiters.broadcast()
-	r.waiters.unwatch()
+	r.waiters.forget()
 	if gate == gateClosed { // damaged memory is left alone: who sleeps there wakes soon
 		r.waiters.interrupt()
 	}

@@ -175,7 +175,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	if write {
 		prot |= syscall.PROT_WRITE
 	}
-	mem, err := syscall.Mmap(f.fd, 0, size, prot, mapPopulateFlags)
+	mem, err := mapMemory(f.fd, size, prot, mapPopulateFlags)
 	if err != nil {
 		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
@@ -284,7 +284,7 @@ func shmPath(name string) string { return shmDir + "/" + name }
 // it reads there, no recheck accepts.
 func (b *block) detach() error {
 	prot := syscall.PROT_READ | syscall.PROT_WRITE
-	zero, err := syscall.Mmap(-1, 0, len(b.mem), prot, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	zero, err := mapMemory(-1, len(b.mem), prot, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
 	if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (b *block) detach() error {
 }
 
 // unmap gives the address range back. Nothing may hold a pointer into it.
-func (b *block) unmap() { syscall.Munmap(b.mem) }
+func (b *block) unmap() { unmapMemory(b.mem) }
 
 func sleepOnWord(addr *uint32, val uint32, d time.Duration) { futexWait(addr, val, d) }
 func wakeWord(addr *uint32)                                 { futexWake(addr) }

@@ -4,6 +4,7 @@ package orbit
 
 import (
 	"math"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -86,6 +87,33 @@ func linkFile(fd int, path string) error {
 		return e
 	}
 	return nil
+}
+
+// mapMemory maps the first n bytes of the file fd, or zeros if that is -1. It is
+// not syscall.Mmap, because that keeps a table of all mappings, which brings
+// 10 kB into a small program and an entry for good for a mapping that moved.
+func mapMemory(fd, n, prot, flags int) ([]byte, error) {
+	var addr uintptr
+	var e syscall.Errno
+	switch runtime.GOARCH {
+	case "386", "arm":
+		const mmap2 = 192 // counts the offset in pages
+		addr, _, e = syscall.Syscall6(mmap2, 0, uintptr(n), uintptr(prot), uintptr(flags), uintptr(fd), 0)
+	case "s390x": // takes its arguments in memory
+		args := [6]uintptr{0, uintptr(n), uintptr(prot), uintptr(flags), uintptr(fd), 0}
+		addr, _, e = syscall.Syscall6(syscall.SYS_MMAP, uintptr(unsafe.Pointer(&args)), 0, 0, 0, 0, 0)
+	default:
+		addr, _, e = syscall.Syscall6(syscall.SYS_MMAP, 0, uintptr(n), uintptr(prot), uintptr(flags), uintptr(fd), 0)
+	}
+	if e != 0 {
+		return nil, e
+	}
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), n), nil
+}
+
+// unmapMemory takes back what mapMemory did.
+func unmapMemory(mem []byte) {
+	syscall.Syscall6(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), 0, 0, 0, 0)
 }
 
 // moveMapping moves the mapping src over dst, both n bytes, atomically

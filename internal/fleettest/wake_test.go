@@ -3,6 +3,7 @@
 package fleettest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -322,7 +323,9 @@ func (s *silent) Err() error            { s.asked++; return context.Canceled }
 // TestClosedFleetForgetsItsContexts: a context outlives the fleets that were
 // waited in with it, and must not keep them.
 func TestClosedFleetForgetsItsContexts(t *testing.T) {
-	ctx := &counted{Context: t.Context(), done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	before := watchers()
 	for _, end := range []string{"Close", "another context"} {
 		f := join(t, proc.Fleet(t), one(kindThere, 8, 64))
 		r := ring(t, f, kindThere)
@@ -338,34 +341,26 @@ func TestClosedFleetForgetsItsContexts(t *testing.T) {
 			}
 			c.Next(nil)
 		}
-		if n := ctx.interests.Load(); n > 1 {
-			t.Errorf("%d interests in the context after three waits, want at most 1", n)
+		if n := watchers() - before; n > 1 {
+			t.Errorf("%d goroutines watch the context after three waits, want at most 1", n)
 		}
 		if end != "Close" {
 			soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
 			c.Wait(soon)
+			proc.Eventually(t, "nobody watches a context that was waited with no longer", func() bool { return watchers() <= before })
 		}
 		f.Close()
-		if n := ctx.interests.Load(); n != 0 {
-			t.Errorf("after %s: %d interests left in the context, want none", end, n)
-		}
+		proc.Eventually(t, "nobody watches a context for a closed fleet", func() bool { return watchers() <= before })
 	}
 }
 
-// counted is a context that never ends and knows how many would hear of it.
-type counted struct {
-	context.Context
-	done      chan struct{}
-	interests atomic.Int64
-}
-
-func (c *counted) Done() <-chan struct{} { return c.done }
-
-// AfterFunc is what package context asks for of contexts that are not its own.
-func (c *counted) AfterFunc(func()) (stop func() bool) {
-	c.interests.Add(1)
-	return func() bool { c.interests.Add(-1); return true }
+// watchers counts the goroutines of this process that watch a context for
+// those who wait.
+func watchers() int {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return bytes.Count(stacks, []byte("orbit.(*hub).outlive("))
 }
 
 // TestSleepAllocatesNothing counts what a process allocates while it waits again

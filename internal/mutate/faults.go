@@ -106,8 +106,8 @@ var faults = []fault{
 	{
 		name:    "a waiter does not look again before it sleeps",
 		file:    "ring.go",
-		old:     "look, err := c.peek()\n\tswitch {",
-		new:     "look, err := lookEmpty, error(nil)\n\tswitch {",
+		old:     "look, err := c.peek()\n\tif err != nil || look == lookReady {\n\t\treturn err\n\t}\n\tif look",
+		new:     "look, err := lookEmpty, error(nil)\n\tif err != nil || look == lookReady {\n\t\treturn err\n\t}\n\tif look",
 		life:    "Who begins to wait just after the last frame of the day waits until tomorrow's first.",
 		noticed: fleet("TestFrameBesideTheWaitIsSeen"),
 	},
@@ -138,7 +138,7 @@ var faults = []fault{
 	{
 		name:    "a context that ended before there was a leader is not looked at",
 		file:    "ring.go",
-		old:     "err := ctx.Err() // if",
+		old:     "err := errOf(ctx) // if",
 		new:     "var err error // if",
 		life:    "Who waits with a context that has ended hears of it up to 100 ms late.",
 		noticed: fleet("TestEndedContextIsNotSleptOn"),
@@ -146,9 +146,17 @@ var faults = []fault{
 	{
 		name:    "a closed fleet leaves its interest in a context",
 		file:    "ring.go",
-		old:     "\tr.waiters.unwatch()\n",
+		old:     "\tr.waiters.forget()\n",
 		new:     "",
 		life:    "A process that joins and closes often keeps the memory of every fleet it ever waited in.",
+		noticed: fleet("TestClosedFleetForgetsItsContexts"),
+	},
+	{
+		name:    "a context is watched for ever after another",
+		file:    "ring.go",
+		old:     "\th.unwatch()\n\tif done != nil {",
+		new:     "\tif done != nil {",
+		life:    "A process that waits with a new context every time gathers goroutines.",
 		noticed: fleet("TestClosedFleetForgetsItsContexts"),
 	},
 	{

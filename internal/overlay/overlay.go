@@ -81,7 +81,7 @@ var loops = map[string][]string{
 // systemCalls are the functions of package syscall that enter the kernel and
 // have a stand-in, and harmlessCalls those that need none.
 var (
-	systemCalls = set("Open Close Fchmod Fallocate Fstat Lstat Pread ReadDirent Mmap Munmap Unlink FcntlFlock Syscall6 RawSyscall6 RawSyscall")
+	systemCalls = set("Open Close Fchmod Fallocate Fstat Lstat Pread ReadDirent Unlink FcntlFlock Syscall6 RawSyscall6 RawSyscall")
 
 	harmlessCalls = set("BytePtrFromString NsecToTimespec ParseDirent Geteuid Getpid Errno")
 )
@@ -92,6 +92,7 @@ var (
 var plainAccess = map[string]string{
 	"formatRing":    "fills memory that has no name yet",
 	"localBlock":    "makes memory",
+	"mapMemory":     "makes memory",
 	"copyPlain":     "is called only with totalOrder",
 	"Orbital.Store": "clears padding of its own copy of the value",
 }

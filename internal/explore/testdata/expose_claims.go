@@ -47,8 +47,8 @@ func (c *Contest) ExposeReset(hint int) {
 	c.hint.Store(uint32(hint))
 	c.armed.Store(endless)
 	c.closed = false
-	if c.timer == nil {
-		c.timer = time.AfterFunc(math.MaxInt64, func() {})
+	if c.timer.reset == nil {
+		c.timer = newAlarm(math.MaxInt64, func() {})
 	}
 }
 

@@ -55,16 +55,6 @@ func ReadDirent(fd int, buf []byte) (int, error) {
 	return syscall.ReadDirent(fd, buf)
 }
 
-func Mmap(fd int, off int64, n, prot, flags int) ([]byte, error) {
-	before("mmap")
-	return syscall.Mmap(fd, off, n, prot, flags)
-}
-
-func Munmap(b []byte) error {
-	before("munmap")
-	return syscall.Munmap(b)
-}
-
 func Unlink(path string) error {
 	before("unlink")
 	return syscall.Unlink(path)
@@ -81,6 +71,8 @@ func FcntlFlock(fd uintptr, cmd int, lk *syscall.Flock_t) error {
 var names = map[uintptr]string{
 	syscall.SYS_FUTEX:         "futex",
 	syscall.SYS_LINKAT:        "linkat",
+	syscall.SYS_MMAP:          "mmap",
+	syscall.SYS_MUNMAP:        "munmap",
 	syscall.SYS_MREMAP:        "mremap",
 	syscall.SYS_CLOCK_GETTIME: "clock_gettime",
 }

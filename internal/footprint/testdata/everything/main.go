@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"orbit"
@@ -21,14 +20,14 @@ func main() {
 	_, err = o.Store(load{0.5, 0.25})
 	check(err)
 	cursor := o.Ring().Oldest()
-	check(cursor.Wait(context.Background()))
+	check(cursor.Wait(nil))
 	bus, err := orbit.Events(fleet)
 	check(err)
 	sub := bus.SubscribeNow()
 	_, err = bus.Publish("topic", []byte("payload"))
 	check(err)
 	var ev orbit.Event
-	check(sub.Next(context.Background(), &ev))
+	check(sub.Next(nil, &ev))
 	cache, err := orbit.OpenCache(fleet, "prefix")
 	check(err)
 	check(cache.Put("key", []byte("value"), time.Second))
