@@ -4525,7 +4525,11 @@ func BenchmarkContest(b *testing.B) {
 		b.Run(mode+"/claim and release", func(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {
-				contestClaim[contestJob](b, c, "nightly", "worker", time.Minute).Release()
+				g, err := orbit.Claim[contestJob](c, "nightly", "worker", time.Minute)
+				if err != nil {
+					b.Fatal(err)
+				}
+				g.Release()
 			}
 		})
 		g := contestClaim[contestJob](b, c, "held", "worker", math.MaxInt64)

@@ -21,6 +21,7 @@ type pty struct {
 	t        *testing.T
 	ptm, pts *os.File
 	cmd      *exec.Cmd
+	before   string // its modes before the command began
 
 	mu   sync.Mutex
 	said bytes.Buffer
@@ -35,6 +36,7 @@ func startPty(t *testing.T, columns, rows uint16, name string, args ...string) *
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = pts, pts, pts
 	p.cmd.Env = append(os.Environ(), "TERM=xterm", "NO_COLOR=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p.before = p.modes()
 	must(0, p.cmd.Start())(t)
 	t.Cleanup(func() {
 		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGHUP) // to a shell, which passes it on
@@ -135,17 +137,16 @@ func TestTopGivesTheTerminalBackAsItWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPty(t, 80, 24, "/bin/sh", "-c", "read -r _ && exec "+program+" top -interval 50ms "+f.Name())
-			before := p.modes()
 			p.press("\n")
 			p.untilShown("^fleet .*1 member")
 			p.untilShown("^q quit")
-			if raw := p.modes(); raw == before {
+			if raw := p.modes(); raw == p.before {
 				t.Errorf("the terminal's modes are as before: %s", raw)
 			}
 			end(p)
 			p.finish(exitDone)
-			if after := p.modes(); after != before {
-				t.Errorf("got modes %s at the end, want %s", after, before)
+			if after := p.modes(); after != p.before {
+				t.Errorf("got modes %s at the end, want %s", after, p.before)
 			}
 			p.until("the screen of before is back", func() bool {
 				return strings.Contains(p.text(), otherScreen) && strings.HasSuffix(p.text(), wrapLines+showCursor+thatScreen)
@@ -218,12 +219,11 @@ func TestTopThatIsSuspendedLeavesTheTerminalAndComesBack(t *testing.T) {
 		t.Skip(err)
 	}
 	p := startPty(t, 90, 24, bash, "-mc", program+" top -interval 50ms "+f.Name()+"; echo shell has it; read -r _; fg >/dev/null; echo ended with $?")
-	before := p.modes()
 	p.untilShown("^q quit")
 	p.press("\x1a")
 	p.until("the shell has the terminal", func() bool { return strings.Contains(p.text(), "shell has it") })
-	if got := p.modes(); got != before {
-		t.Errorf("suspended, got modes %s, want %s", got, before)
+	if got := p.modes(); got != p.before {
+		t.Errorf("suspended, got modes %s, want %s", got, p.before)
 	}
 	if text := p.text(); !strings.Contains(text[strings.LastIndex(text, home):], wrapLines+showCursor+thatScreen) {
 		t.Errorf("suspended, it did not leave its screen: %q", text)
@@ -233,12 +233,12 @@ func TestTopThatIsSuspendedLeavesTheTerminalAndComesBack(t *testing.T) {
 		text := p.text()
 		return strings.Contains(text[strings.LastIndex(text, otherScreen):], "q quit") && strings.Count(text, otherScreen) == 2
 	})
-	if p.modes() == before {
+	if p.modes() == p.before {
 		t.Errorf("back, it does not read keys one by one: %s", p.modes())
 	}
 	p.press("q")
 	p.until("the shell says how it ended", func() bool { return strings.Contains(p.text(), "ended with 0") })
-	if got := p.modes(); got != before {
-		t.Errorf("at the end, got modes %s, want %s", got, before)
+	if got := p.modes(); got != p.before {
+		t.Errorf("at the end, got modes %s, want %s", got, p.before)
 	}
 }
