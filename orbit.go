@@ -549,9 +549,14 @@ func (r *Ring) keepOne(open func() closer) (closer, error) {
 // Ring returns the ring of a user kind, from 1 to 199, which begins to exist
 // with the first member that asks for it. Its geometry is the one in
 // [Options.Rings], or [DefaultGeometry]. An observer gets any ring that
-// exists, of any kind, with the geometry it has.
+// exists, of any kind but 0, with the geometry it has.
+//
+// It fails with [ErrKind] for a kind that is reserved, [ErrGeometry] if the
+// fleet's ring has another geometry, [ErrNotExist] for an observer if there is
+// none, [ErrForeign], [ErrVersion], [ErrNoSpace] or [ErrDamaged] if its segment
+// is not as it should be, and [ErrClosed]. Asking again returns the same ring.
 func (f *Fleet) Ring(kind uint8) (*Ring, error) {
-	if !f.readOnly {
+	if !f.readOnly || kind == kindRoster {
 		if err := checkKind(kind); err != nil {
 			return nil, within("fleet "+quote(f.name), err)
 		}
@@ -1482,8 +1487,9 @@ type span struct{ off, len uintptr }
 
 // Bind returns the Orbital of type T in the fleet. It fails with [ErrType] if
 // T is not of fixed layout, naming the field, or if the kind is another type's
-// or has another layout for a sibling; and as [Fleet.Ring]. Without a declared
-// geometry the ring has 1024 slots of the size of T.
+// or has another layout for a sibling; with [ErrTooLarge] if the ring's slots
+// are smaller than T; and as [Fleet.Ring]. Without a declared geometry the ring
+// has 1024 slots of the size of T.
 func Bind[T Typed](f *Fleet) (*Orbital[T], error) {
 	t, kind, g, err := typeOf[T](f)
 	if err != nil {
@@ -1505,6 +1511,9 @@ func Bind[T Typed](f *Fleet) (*Orbital[T], error) {
 	r, err := f.bind(t, kind, g)
 	if err != nil {
 		return nil, err
+	}
+	if r.limit < int(t.Size()) { // only an observer takes the geometry it finds
+		return nil, within("type "+t.String(), sizeError("value", int(t.Size()), r.limit))
 	}
 	return &Orbital[T]{ring: r, pads: pads}, nil
 }

@@ -1477,6 +1477,25 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	}
 }
 
+// TestObserverGetsNoMoreThanThereIs: an observer takes the geometry it finds,
+// and must not read beyond it.
+func TestObserverGetsNoMoreThanThereIs(t *testing.T) {
+	name := fleetName(t)
+	f := join(t, name, orbit.Options{Rings: map[uint8]orbit.Geometry{point{}.OrbitKind(): {Capacity: 1, PayloadLimit: 8}}})
+	if _, err := f.Ring(point{}.OrbitKind()); err != nil {
+		t.Fatal(err)
+	}
+	o, err := orbit.Observe(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	_, err = o.Ring(0)
+	wantErr(t, "the roster for a ring", err, orbit.ErrKind)
+	_, err = orbit.Bind[point](o)
+	wantErr(t, "a type of 16 bytes on slots of 8", err, orbit.ErrTooLarge)
+}
+
 func TestRemoveIsRefusedWhileAMemberLives(t *testing.T) {
 	name := fleetName(t)
 	f := join(t, name, orbit.Options{})
