@@ -1527,11 +1527,12 @@ func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error 
 		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
 		return nil
 	case reflect.Array:
+		before := len(*pads)
 		for i := range t.Len() {
 			if err := fixedLayout(t.Elem(), path+"["+itoa(i)+"]", base+uintptr(i)*t.Elem().Size(), pads); err != nil {
 				return err
 			}
-			if len(*pads) == 0 {
+			if len(*pads) == before {
 				break // one element without padding speaks for all
 			}
 		}
@@ -1540,14 +1541,16 @@ func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error 
 		end := uintptr(0)
 		for i := range t.NumField() {
 			f := t.Field(i)
+			inside := pads
 			if f.Name == "_" {
-				continue // the compiler need not copy it: padding
+				inside = new([]span) // the compiler need not copy it: all padding
+			} else {
+				addSpan(pads, base+end, f.Offset-end)
+				end = f.Offset + f.Type.Size()
 			}
-			addSpan(pads, base+end, f.Offset-end)
-			if err := fixedLayout(f.Type, path+"."+f.Name, base+f.Offset, pads); err != nil {
+			if err := fixedLayout(f.Type, path+"."+f.Name, base+f.Offset, inside); err != nil {
 				return err
 			}
-			end = f.Offset + f.Type.Size()
 		}
 		addSpan(pads, base+end, t.Size()-end)
 		return nil

@@ -1643,6 +1643,12 @@ func TestPointersCannotBeShared(t *testing.T) {
 	check(err, "is a ptr")
 	_, err = orbit.Bind[orbit.Typed](f)
 	check(err, "is a interface")
+	// What a load puts into a blank field the collector follows all the same.
+	_, err = orbit.Bind[withBlank](f)
+	check(err, "field Inner._ is a ptr")
+	if _, err := orbit.Bind[notComparable](f); err != nil {
+		t.Errorf("a blank field without size: %v", err)
+	}
 }
 
 type withString struct {
@@ -1655,6 +1661,22 @@ func (withString) OrbitKind() uint8 { return 40 }
 type withSlice struct{ Items [2]struct{ P *int } }
 
 func (withSlice) OrbitKind() uint8 { return 41 }
+
+type withBlank struct {
+	Inner struct {
+		A int8
+		_ *int
+	}
+}
+
+func (withBlank) OrbitKind() uint8 { return 43 }
+
+type notComparable struct {
+	N int64
+	_ [0]func()
+}
+
+func (notComparable) OrbitKind() uint8 { return 44 }
 
 type pointerType map[int]int
 
@@ -1686,6 +1708,24 @@ func TestPaddingDoesNotLeakMemory(t *testing.T) {
 		}
 	})
 }
+
+// TestBindLooksAtOneElementForAll: the cost of a type is that of its fields,
+// wherever its padding lies, and not that of all elements of its arrays.
+func TestBindLooksAtOneElementForAll(t *testing.T) {
+	f := local(t, orbit.Options{})
+	if n := testing.AllocsPerRun(1, func() { orbit.Bind[longTail](f) }); n > 1000 {
+		t.Errorf("Bind of a type with an array of %d bytes allocated %v times", len(longTail{}.Tail), n)
+	}
+}
+
+type longTail struct {
+	A    uint8
+	B    uint64
+	Tail [1 << 16]uint8
+}
+
+func (longTail) OrbitKind() uint8              { return 45 }
+func (longTail) OrbitGeometry() orbit.Geometry { return orbit.Geometry{Capacity: 1} }
 
 // dirty returns v with every byte of its padding set to 0x55.
 func dirty(v padded) padded {
