@@ -1612,11 +1612,16 @@ func (o *Orbital[T]) store(v *T) (NetID64, error) {
 }
 
 // Load returns the newest value and its id, which tells the node that stored
-// it. It fails as [Ring.Newest], and does not allocate.
+// it. It fails as [Ring.Newest], with [ErrDamaged] for a frame of another
+// length, and then returns the zero value. It does not allocate.
 func (o *Orbital[T]) Load() (v T, id NetID64, err error) {
 	r := o.ring
 	if !r.unsafely {
-		return o.guardedLoad()
+		if v, id, err = o.guardedLoad(); err != nil {
+			var none T // a fault can come in the middle of a copy
+			return none, 0, err
+		}
+		return v, id, nil
 	}
 	// The likely case of load, in line.
 	if s, st := r.peekNewest(); st != 0 {
@@ -1643,6 +1648,8 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 		if st == 0 {
 			var err error
 			if s, st, err = r.findNewest(); err != nil {
+				var none T
+				*v = none
 				return 0, err
 			}
 		}
@@ -1653,24 +1660,29 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 	return 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-// copyValue is copyFrame for a value.
-func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (NetID64, error) {
+// copyValue is copyFrame for a value, and leaves the zero value if it fails:
+// what was copied may be torn, and be taken for what there is.
+func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (id NetID64, err error) {
 	r := o.ring
 	meta := getWord(s, offMeta)
 	getValue(v, s)
-	if atomic.LoadUint64((*uint64)(s)) != st {
-		return 0, errChanged
+	switch {
+	case atomic.LoadUint64((*uint64)(s)) != st:
+		err = errChanged
+	case uintptr(uint32(meta)) != unsafe.Sizeof(*v):
+		err = r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
+	case r.gate.Load() != gateOpen:
+		err = r.gateError()
+	default:
+		return r.idOf(meta, st), nil
 	}
-	if uintptr(uint32(meta)) != unsafe.Sizeof(*v) {
-		return 0, r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
-	}
-	if r.gate.Load() != gateOpen {
-		return 0, r.gateError()
-	}
-	return r.idOf(meta, st), nil
+	var none T
+	*v = none
+	return 0, err
 }
 
-// LoadID returns the value named id. It fails as [Ring.Read].
+// LoadID returns the value named id. It fails as [Ring.Read] and, for a frame
+// of another length, with [ErrDamaged]; then it returns the zero value.
 func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
 	r := o.ring
 	if id.Kind() != r.header.kind {
@@ -1679,7 +1691,8 @@ func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
 	defer r.catchFault(enterGuard(), &err)
 	found, err := o.loadAt(&v, r.resolve(id.Counter()))
 	if err == nil && found != id {
-		err = ErrHole
+		var none T
+		return none, ErrHole
 	}
 	return v, err
 }

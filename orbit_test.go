@@ -1591,6 +1591,40 @@ func TestOrbitalStoresAndLoads(t *testing.T) {
 	})
 }
 
+// TestNoValueIsTheZeroValue: who takes a value without a look at the error must
+// not get one that was never stored, or is another's.
+func TestNoValueIsTheZeroValue(t *testing.T) {
+	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
+		o, err := orbit.Bind[point](f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(what string, v point, err, want error) {
+			t.Helper()
+			if !errors.Is(err, want) || v != (point{}) {
+				t.Errorf("%s: got %v, error %v, want no value and %v", what, v, err, want)
+			}
+		}
+		id, err := o.Store(point{1, 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := o.LoadID(orbit.MakeNetID64(id.Kind(), id.Node()+1, id.Counter()))
+		check("load of an id that never was", v, err, orbit.ErrHole)
+		short := publish(t, o.Ring(), "short")
+		v, _, err = o.Load()
+		check("load of another length", v, err, orbit.ErrDamaged)
+		v, err = o.LoadID(short)
+		check("load of an id of another length", v, err, orbit.ErrDamaged)
+		if _, err := o.Store(point{3, 4}); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		v, _, err = o.Load()
+		check("load after close", v, err, orbit.ErrClosed)
+	})
+}
+
 func TestTypeDeclaresItsGeometry(t *testing.T) {
 	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
 		o, err := orbit.Bind[shaped](f)
