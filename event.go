@@ -342,18 +342,23 @@ func (s *Subscriber) guardedPoll(ev *Event) (err error) {
 // many. The error is nil unless that is 0, and then as of [Subscriber.Poll]. It
 // costs less than as many calls of Poll.
 func (s *Subscriber) PollBatch(events []Event) (n int, err error) {
+	n, err = s.guardedBatch(events)
+	if n > 0 && err != nil {
+		if !isNoFrame(err) {
+			s.trouble = err
+		}
+		err = nil
+	}
+	return n, err
+}
+
+func (s *Subscriber) guardedBatch(events []Event) (n int, err error) {
 	defer s.cursor.ring.catchFault(enterGuard(), &err)
 	for n < len(events) {
 		if err = s.poll(&events[n]); err != nil {
 			break
 		}
 		n++
-	}
-	if n > 0 && err != nil {
-		if !isNoFrame(err) {
-			s.trouble = err
-		}
-		err = nil
 	}
 	return n, err
 }

@@ -1169,6 +1169,56 @@ func TestConcurrentCursorsAccountForEveryCounter(t *testing.T) {
 	}
 }
 
+// TestBatchesReportWhatTheyPass: the gaps that calls return add up to the tally,
+// also if the reader is lapped in the middle of a batch.
+func TestBatchesReportWhatTheyPass(t *testing.T) {
+	for _, capacity := range []int{1, 8, 64} {
+		eachFleet(t, shape(capacity, 64), func(t *testing.T, f *orbit.Fleet) {
+			r := ringOf(t, f)
+			const each = 100_000
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				p := make([]byte, 64)
+				for range each {
+					if _, err := r.Publish(0, 0, p); err != nil {
+						t.Errorf("publish: %v", err)
+					}
+				}
+			}()
+			c := r.Oldest()
+			start := c.Position()
+			var told orbit.Gap
+			var delivered uint64
+			frames := make([]orbit.Frame, 32)
+			for end := false; ; {
+				n, gap, err := c.Poll(frames)
+				delivered += uint64(n)
+				told.Overwritten += gap.Overwritten
+				told.Holes += gap.Holes
+				told.Lost += gap.Lost
+				if n > 0 {
+					continue
+				}
+				if !errors.Is(err, orbit.ErrNoFrame) {
+					t.Fatalf("poll: %v", err)
+				}
+				if end {
+					break
+				}
+				select {
+				case <-done:
+					end = true // and once more, for the last frames
+				default:
+				}
+			}
+			if want := c.Tally(); told != want.Gap || delivered != want.Delivered || delivered+told.Total() != c.Position()-start {
+				t.Errorf("told of %d frames and %+v, from %d to %d; the tally is %+v", delivered, told, start, c.Position(), want)
+			}
+		})
+	}
+}
+
 // selfVerifying returns a payload of n bytes, at least 8, whose every byte
 // follows from the tag in front.
 func selfVerifying(tag uint64, n int) []byte {

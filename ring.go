@@ -948,27 +948,36 @@ func (c *Cursor) guardedNext(f *Frame, dst []byte, gap *Gap) (err error) {
 // next gap begins. The error is nil unless n is 0, and then as of [Cursor.Next].
 // It never waits, and costs less than as many calls of Next.
 func (c *Cursor) Poll(frames []Frame) (n int, gap Gap, err error) {
-	defer c.ring.catchFault(enterGuard(), &err)
-	for n < len(frames) {
-		if n > 0 && !c.committed() {
-			return n, gap, nil
-		}
-		f := &frames[n]
-		var g Gap
-		if err = c.advance(f, f.Payload[:0], &g); g.Total() > 0 && n == 0 {
-			gap.add(g)
-		}
-		if err != nil {
-			break
-		}
-		n++
+	if n, gap, err = c.guardedPoll(frames); n > 0 {
+		err = nil // the segment was truncated: the next call will say so
 	}
 	return n, gap, err
 }
 
-// committed tells whether the very next counter is readable.
-func (c *Cursor) committed() bool {
-	return atomic.LoadUint64((*uint64)(c.ring.slot(c.next))) == c.next<<counterShift|phaseDone
+func (c *Cursor) guardedPoll(frames []Frame) (n int, gap Gap, err error) {
+	defer c.ring.catchFault(enterGuard(), &err)
+	if len(frames) == 0 {
+		return 0, gap, nil
+	}
+	if err = c.advance(&frames[0], frames[0].Payload[:0], &gap); err != nil {
+		return 0, gap, err
+	}
+	for n = 1; n < len(frames) && c.deliver(&frames[n], frames[n].Payload[:0]); n++ {
+	}
+	return n, gap, nil
+}
+
+// deliver moves the cursor over the very next counter if that has a frame, and
+// otherwise leaves it where it is, for [Cursor.advance] to find out why.
+func (c *Cursor) deliver(f *Frame, dst []byte) bool {
+	r := c.ring
+	s, st := r.slot(c.next), c.next<<counterShift|phaseDone
+	if atomic.LoadUint64((*uint64)(s)) != st || int64(c.next-atomic.LoadUint64(r.first)) < 0 || r.copyFrame(f, dst, s, st) != nil {
+		return false
+	}
+	c.next++
+	c.tally.Delivered++
+	return true
 }
 
 // advance moves the cursor to the next frame and over it. It looks at the slot

@@ -44,6 +44,68 @@ func TestTruncatedRingGivesCursors(t *testing.T) {
 	proc.MustBe(t, "Poll", b.SubscribeOldest().Poll(&ev), orbit.ErrDamaged)
 }
 
+// pagedOptions spreads eight slots over pages of their own.
+func pagedOptions() orbit.Options {
+	g := orbit.Geometry{Capacity: 8, PayloadLimit: page - 64}
+	return orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{kindFrames: g, orbit.KindEvents: g}}
+}
+
+// TestBatchEndsBeforeWhatIsDamaged: an error comes alone, so that whoever looks
+// at it first loses no frame, and what a cursor passes is in some gap.
+func TestBatchEndsBeforeWhatIsDamaged(t *testing.T) {
+	batchEnds(t, func(s *segment) { s.put(s.slot(3)+8, 1<<31) }) // an impossible length
+}
+
+func TestBatchEndsBeforeWhatIsTruncated(t *testing.T) {
+	batchEnds(t, func(s *segment) { s.truncate(s.slot(3)) })
+}
+
+// batchEnds damages the fourth of six frames, of a ring and of a bus.
+func batchEnds(t *testing.T, damage func(s *segment)) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, pagedOptions())
+	r := ring(t, f, kindFrames)
+	b, err := orbit.Events(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		if _, err := r.Publish(1, 0, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Publish("topic", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, sub := r.Oldest(), b.SubscribeOldest()
+	damage(openSegment(t, fleet, kindFrames))
+	damage(openSegment(t, fleet, int(orbit.KindEvents)))
+	for how, poll := range map[string]func() (n int, lag uint64, err error){
+		"Cursor.Poll": func() (int, uint64, error) {
+			n, gap, err := c.Poll(make([]orbit.Frame, 8))
+			return n, gap.Total(), err
+		},
+		"Subscriber.PollBatch": func() (n int, lag uint64, err error) {
+			events := make([]orbit.Event, 8)
+			n, err = sub.PollBatch(events)
+			for _, ev := range events[:n] {
+				lag += ev.Lag.Total()
+			}
+			return n, lag, err
+		},
+	} {
+		n, lag, err := poll()
+		if n != 3 || lag != 0 || err != nil {
+			t.Errorf("%s: got %d, lag %d, error %v; want the 3 before the damage", how, n, lag, err)
+		}
+		n, _, err = poll()
+		if n != 0 {
+			t.Errorf("%s once more: got %d, error %v; want the error alone", how, n, err)
+		}
+		proc.MustBe(t, how, err, orbit.ErrDamaged)
+	}
+}
+
 func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
 	fleet := proc.Fleet(t)
 	b, err := orbit.Events(join(t, fleet, crewOptions()))
