@@ -429,12 +429,20 @@ func (s *Subscriber) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		var ev Event
 		for {
-			err := s.Next(ctx, &ev)
+			at, late, err := s.cursor.next, s.trouble != nil, errOf(ctx)
+			if err == nil {
+				err = s.Poll(&ev)
+			}
+			if isNoFrame(err) {
+				at = s.cursor.next
+				if err = s.cursor.Wait(ctx); err == nil {
+					continue
+				}
+			}
 			if err != nil {
 				ev = Event{buf: ev.buf}
 			}
-			last := err != nil && (errOf(ctx) != nil || s.cursor.ring.gate.Load() != gateOpen)
-			if !yield(ev, err) || last {
+			if !yield(ev, err) || err != nil && !late && s.cursor.stuck(ctx, at) {
 				return
 			}
 		}

@@ -4902,6 +4902,27 @@ func TestForeignFrameAmongEventsIsReported(t *testing.T) {
 	if err := s.Poll(&ev); err != nil || string(ev.Topic) != "ok" || ev.Lag != (orbit.Gap{Lost: 1}) {
 		t.Errorf("got %q after %+v, error %v, want ok after one lost", ev.Topic, ev.Lag, err)
 	}
+
+	// An iterator goes on behind it, also if a batch before it met the frame.
+	b.Publish("before", nil)
+	b.Ring().Publish(200, 0, nil)
+	b.Ring().Publish(200, 0, nil)
+	b.Publish("behind", nil)
+	if n, err := s.PollBatch(make([]orbit.Event, 4)); n != 1 || err != nil {
+		t.Errorf("got a batch of %d, error %v, want the one event before the frame", n, err)
+	}
+	damaged := 0
+	for ev, err := range s.Events(t.Context()) {
+		if err == nil {
+			if string(ev.Topic) != "behind" || damaged != 2 {
+				t.Errorf("got %q after %d frames that are no events, want behind after 2", ev.Topic, damaged)
+			}
+			return
+		}
+		wantErr(t, "the iterator", err, orbit.ErrDamaged)
+		damaged++
+	}
+	t.Errorf("the iterator ended after %d errors", damaged)
 }
 
 func TestEventsStreamAcrossFleets(t *testing.T) {

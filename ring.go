@@ -1201,21 +1201,28 @@ func (c *Cursor) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		var buf []byte
 		for {
+			at := c.next
 			f, _, err := c.Next(buf)
 			switch {
 			case err == nil:
 				buf = f.Payload[:0]
 			case isNoFrame(err):
+				at = c.next
 				if err = c.Wait(ctx); err == nil {
 					continue
 				}
 			}
-			last := err != nil && (c.ring.gate.Load() != gateOpen || errOf(ctx) != nil)
-			if !yield(f, err) || last {
+			if !yield(f, err) || err != nil && c.stuck(ctx, at) {
 				return
 			}
 		}
 	}
+}
+
+// stuck tells, of a cursor that met an error at a counter, whether it would meet
+// that again: it has not passed what is wrong, and with the ring it never will.
+func (c *Cursor) stuck(ctx context.Context, at uint64) bool {
+	return c.next == at || errOf(ctx) != nil || c.ring.gate.Load() != gateOpen
 }
 
 // ---- Waiting ----
