@@ -165,8 +165,9 @@ type Pulse struct {
 
 // Snapshot returns every node that ever beat, and every expected one that did
 // not, in order of node ids. A beat of exactly maxAge is still fresh. The
-// expected nodes are the ones given, or else 1 to the fleet's expected size. It
-// looks at the places of all nodes, which takes some ten microseconds.
+// expected nodes are the ones given, or else 1 to the fleet's expected size, and
+// none for an observer. It looks at the places of all nodes, which takes some
+// ten microseconds.
 func (h *Heartbeat) Snapshot(maxAge time.Duration, expected ...uint16) ([]Pulse, error) {
 	return h.SnapshotAt(Now(), maxAge, expected...)
 }

@@ -400,13 +400,14 @@ func Local(name string, opts Options) (*Fleet, error) {
 
 // Observe returns a read-only view of the shared fleet name. It joins nothing,
 // needs no geometry, and maps everything read-only: what writes fails with
-// [ErrReadOnly]. It fails with [ErrNotExist] if there is no such fleet.
+// [ErrReadOnly]. It has to be closed as a member has. It fails with
+// [ErrNotExist] if there is no such fleet, and otherwise as [Join].
 func Observe(name string) (*Fleet, error) {
 	f, err := newFleet(name, Options{Size: 1})
 	if err != nil {
 		return nil, err
 	}
-	f.readOnly = true
+	f.readOnly, f.opts.Size = true, 0
 	if f.roster, err = openRoster(name, false); err != nil {
 		return nil, within("fleet "+quote(name), err)
 	}
@@ -487,7 +488,8 @@ func (f *Fleet) Node() uint16 { return f.node }
 // begin anew.
 func (f *Fleet) Incarnation() uint64 { return f.instance }
 
-// Size returns the expected size the fleet was joined with.
+// Size returns the expected size the fleet was joined with. It is 0 for an
+// observer.
 func (f *Fleet) Size() int { return f.opts.Size }
 
 // Shared tells whether the fleet is in shared memory.
@@ -711,8 +713,13 @@ func (f *shmFile) attach(kind uint8, write bool) (s *segment, err error) {
 
 // Kinds returns the kinds of the rings that exist in the fleet, in order. Of a
 // process-local fleet those are the ones in use. Segments that are not sound
-// are listed too: [Fleet.Ring] says what is wrong with them.
+// are listed too: [Fleet.Ring] says what is wrong with them. On macOS, which
+// cannot list shared memory, the error of a shared fleet matches
+// [errors.ErrUnsupported].
 func (f *Fleet) Kinds() ([]uint8, error) {
+	if f.isClosed() {
+		return nil, ErrClosed
+	}
 	var kinds []uint8
 	if f.roster == nil {
 		f.mu.Lock()

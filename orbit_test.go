@@ -1426,6 +1426,7 @@ func TestClosedFleetSaysSo(t *testing.T) {
 		_, errs["ring"] = f.Ring(testKind)
 		_, errs["bind"] = orbit.Bind[point](f)
 		_, errs["members"] = f.Members()
+		_, errs["kinds"] = f.Kinds()
 		for what, err := range errs {
 			if !errors.Is(err, orbit.ErrClosed) {
 				t.Errorf("%s: got %v, want %v", what, err, orbit.ErrClosed)
@@ -1502,6 +1503,16 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	if g := seen.Geometry(); g != (orbit.Geometry{Capacity: 8, PayloadLimit: 32}) {
 		t.Errorf("got geometry %v", g)
 	}
+	if _, err := orbit.Heartbeats(f); err != nil {
+		t.Fatal(err)
+	}
+	h, err := orbit.Heartbeats(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := h.Snapshot(time.Second); err != nil || len(all) != 0 || o.Size() != 0 {
+		t.Errorf("got pulses %v, error %v, size %d: an observer was not told whom to expect", all, err, o.Size())
+	}
 	_, err = seen.Publish(0, 0, nil)
 	wantErr(t, "publish", err, orbit.ErrReadOnly)
 	_, err = seen.Mint()
@@ -1514,7 +1525,7 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	if m, err := o.Members(); err != nil || len(m) != 1 || m[0].Node != f.Node() {
 		t.Errorf("got members %v, error %v, want node %d alone", m, err, f.Node())
 	}
-	if k, err := o.Kinds(); err != nil || !slices.Equal(k, []uint8{testKind}) {
+	if k, err := o.Kinds(); err != nil || !slices.Equal(k, []uint8{testKind, orbit.KindHeartbeat}) {
 		t.Errorf("got kinds %v, error %v", k, err)
 	}
 	c := seen.Tail()
