@@ -198,7 +198,7 @@ func OpenContest(f *Fleet) (*Contest, error) {
 		g.PayloadLimit = contestGeometry.PayloadLimit
 	}
 	if g.PayloadLimit < maxClaimEvent {
-		return nil, within(ringPlace(f.name, KindContest), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(maxClaimEvent), ErrGeometry))
+		return nil, tooSmall(f, KindContest, g, maxClaimEvent)
 	}
 	r, err := f.open(KindContest, g, shapeContest(g.Capacity).len*wordSize)
 	if err != nil {
@@ -831,8 +831,9 @@ func (g *Guard) Context() context.Context {
 }
 
 // Renew sets the time of the claim anew: it ends after ttl from now, be that
-// later or sooner than before. It fails with [ErrLapsed] if the guard does not
-// hold any more: the subject must then be claimed again.
+// later or sooner than before. It fails with [ErrTTL] for a TTL of 0 or less,
+// and with [ErrLapsed] if the guard does not hold any more: the subject must then
+// be claimed again. After [Fleet.Close] that is [ErrClosed].
 func (g *Guard) Renew(ttl time.Duration) (err error) {
 	c := g.contest
 	if ttl <= 0 {

@@ -250,7 +250,7 @@ type Position struct {
 type Subscriber struct {
 	// Grace is how long the subscriber stays at the unfinished event of a
 	// live publisher, which may have been stopped, before it passes the event
-	// as lost. Zero means DefaultGrace.
+	// as lost. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	cursor  Cursor

@@ -338,7 +338,7 @@ type Options struct {
 	// Node is the caller's node id. Zero means: any that no live member has.
 	Node uint16
 	// Rings gives the geometry of rings by kind. It goes before what types
-	// declare. All siblings must agree.
+	// declare. All siblings must agree. The map is kept, and must not change.
 	Rings map[uint8]Geometry
 	// MustExist makes Join fail with ErrNotExist instead of making the fleet,
 	// for tools that look in.
@@ -582,7 +582,13 @@ func checkKind(kind uint8) error {
 }
 
 func badGeometry(g Geometry) error {
-	return problem("impossible geometry: "+g.String()+", want a power of two up to 2^30 slots of at most "+itoa(MaxPayload)+" bytes", ErrGeometry)
+	return problem("impossible geometry: "+g.String()+", want a power of two from 1 to 2^30 slots of 0 to "+itoa(MaxPayload)+
+		" bytes, at most "+strconv.FormatUint(maxSlots, 10)+" bytes in all", ErrGeometry)
+}
+
+// tooSmall says that the slots of a substrate's ring have no room for its frames.
+func tooSmall(f *Fleet, kind uint8, g Geometry, least int) error {
+	return within(ringPlace(f.name, kind), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(least), ErrGeometry))
 }
 
 // open returns the ring of a kind from the registry, or attaches to its

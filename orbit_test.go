@@ -797,6 +797,9 @@ func TestFleetRefusesImpossibleGeometry(t *testing.T) {
 	for _, g := range []orbit.Geometry{{Capacity: 3}, {Capacity: -4}, {Capacity: -1 << 31}, {Capacity: 8, PayloadLimit: -1}, {Capacity: 8, PayloadLimit: orbit.MaxPayload + 1}, {Capacity: 1 << 30, PayloadLimit: orbit.MaxPayload}} {
 		_, err := orbit.Local("x", orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{5: g}})
 		wantErr(t, fmt.Sprint("geometry ", g), err, orbit.ErrGeometry)
+		if !strings.Contains(err.Error(), "from 1 to 2^30 slots of 0 to 67108864 bytes") || !strings.Contains(err.Error(), " bytes in all") {
+			t.Errorf("got %q, want every limit named: each of these breaks another", err)
+		}
 	}
 }
 
@@ -2458,6 +2461,13 @@ func TestCacheRefusesWhatDoesNotFit(t *testing.T) {
 			}
 		}
 	})
+	for limit, fits := range map[int]bool{0: false, 7: false, 8: true} {
+		_, err := orbit.OpenCache(local(t, cacheShape(16, limit)), "")
+		want := fmt.Sprintf("payload limit %d, want at least 8", limit)
+		if (err == nil) != fits || err != nil && (!errors.Is(err, orbit.ErrGeometry) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("slots of %d bytes: got %v, want fits %v", limit, err, fits)
+		}
+	}
 }
 
 func TestCacheInALargeRingLimitsKeysToWhatTheirLengthCanSay(t *testing.T) {

@@ -108,7 +108,7 @@ func (g Geometry) valid(kind uint8) bool {
 	}
 	c, p := g.Capacity, g.PayloadLimit
 	return c >= 1 && c <= maxCapacity && c&(c-1) == 0 && p >= 0 && p <= MaxPayload &&
-		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= min(maxSegment, uint64(^uint(0)>>2))
+		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= maxSlots
 }
 
 // String returns the geometry in words, as errors have it.
@@ -807,7 +807,8 @@ func (r *Ring) alive(st uint64) bool {
 	return st&ownerMask == r.owner && !r.fleet.readOnly || r.fleet.memberAlive(st&ownerMask>>ownerShift)
 }
 
-// Head returns the next counter: how many have been claimed, ever.
+// Head returns the next counter: how many have been claimed, ever. It is 0 once
+// the fleet is closed or the segment damaged.
 func (r *Ring) Head() (head uint64) {
 	var err error
 	defer r.catchFault(enterGuard(), &err)
@@ -887,7 +888,7 @@ const DefaultGrace = time.Second
 // writers anything. A Cursor is not safe for concurrent use.
 type Cursor struct {
 	// Grace is how long the cursor stays at an unfinished frame whose writer
-	// is alive. Zero means DefaultGrace.
+	// is alive. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	ring    *Ring
@@ -912,7 +913,8 @@ func (r *Ring) Oldest() (c *Cursor) {
 func (r *Ring) Tail() *Cursor { return r.At(r.Head()) }
 
 // At returns a cursor that starts at a counter, such as a [Cursor.Position]
-// saved earlier. What was overwritten since is reported by its first result.
+// saved earlier. What was overwritten since is reported by its first result. The
+// counter must be within 2^39 of the head: slots tell no more of theirs.
 func (r *Ring) At(counter uint64) *Cursor { return &Cursor{ring: r, next: counter} }
 
 // Position returns the counter of the frame the cursor will look at next.
