@@ -2,6 +2,7 @@ package orbit
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -57,7 +58,8 @@ func (h *Heartbeat) close() { close(h.closed) }
 func (h *Heartbeat) Ring() *Ring { return h.ring }
 
 // Beat says that this node is still publishing. It fails as [Ring.Publish],
-// does not allocate, and costs a reading of the clock and a publish.
+// with [ErrBusy] after the beat was noted all the same. It does not allocate,
+// and costs a reading of the clock and a publish.
 func (h *Heartbeat) Beat() (err error) {
 	r := h.ring
 	if r.room < 0 {
@@ -98,7 +100,8 @@ func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 	tick := newAlarm(interval, func() { due <- struct{}{} })
 	defer tick.stop()
 	for {
-		if err := h.Beat(); err != nil {
+		// A beat is noted even if the ring has no slot for its frame.
+		if err := h.Beat(); err != nil && !errors.Is(err, ErrBusy) {
 			return err
 		}
 		if err := h.ring.named(); err != nil {
