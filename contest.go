@@ -198,7 +198,7 @@ func OpenContest(f *Fleet) (*Contest, error) {
 		g.PayloadLimit = contestGeometry.PayloadLimit
 	}
 	if g.PayloadLimit < maxClaimEvent {
-		return nil, within(ringPlace(f.name, KindContest), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(maxClaimEvent), ErrGeometry))
+		return nil, tooSmall(f, KindContest, g, maxClaimEvent)
 	}
 	r, err := f.open(KindContest, g, shapeContest(g.Capacity).len*wordSize)
 	if err != nil {
@@ -831,8 +831,9 @@ func (g *Guard) Context() context.Context {
 }
 
 // Renew sets the time of the claim anew: it ends after ttl from now, be that
-// later or sooner than before. It fails with [ErrLapsed] if the guard does not
-// hold any more: the subject must then be claimed again.
+// later or sooner than before. It fails with [ErrTTL] for a TTL of 0 or less,
+// and with [ErrLapsed] if the guard does not hold any more: the subject must then
+// be claimed again. After [Fleet.Close] that is [ErrClosed].
 func (g *Guard) Renew(ttl time.Duration) (err error) {
 	c := g.contest
 	if ttl <= 0 {
@@ -1104,16 +1105,17 @@ func HolderOf[T Typed](c *Contest, label string) (h Holder, held bool, err error
 	if err != nil {
 		return h, false, err
 	}
-	return c.holderOf(&s)
+	return c.holderOf(&s, phaseHeld)
 }
 
-func (c *Contest) holderOf(s *subject) (h Holder, held bool, err error) {
+// holderOf returns whose claim of a subject stands, in a phase or a later one.
+func (c *Contest) holderOf(s *subject, phase uint64) (h Holder, held bool, err error) {
 	defer c.ring.catchFault(enterGuard(), &err)
 	now := clockNow()
 	var v sighting
 	for _, first := range c.buckets(s.hash) {
 		for i := first; i < first+bucketSize && !held; i++ {
-			if held = c.read(&v, i) && v.is(s) && c.holds(&v, now); held {
+			if held = c.read(&v, i) && v.is(s) && c.stands(&v, phase, now); held {
 				h = v.holder(now)
 			}
 		}
@@ -1125,8 +1127,8 @@ func (c *Contest) holderOf(s *subject) (h Holder, held bool, err error) {
 	return h, held, nil
 }
 
-func (c *Contest) holds(v *sighting, now int64) bool {
-	return v.word&phaseMask == phaseHeld && !c.over(v, now)
+func (c *Contest) stands(v *sighting, phase uint64, now int64) bool {
+	return v.word&phaseMask >= phase && !c.over(v, now)
 }
 
 // Holders returns who holds what, in no order. It looks at the whole table,
@@ -1137,7 +1139,7 @@ func (c *Contest) Holders() (list []Holder, err error) {
 	now := clockNow()
 	var v sighting
 	for i := range c.shape.entries {
-		if c.read(&v, i) && c.holds(&v, now) {
+		if c.read(&v, i) && c.stands(&v, phaseHeld, now) {
 			list = append(list, v.holder(now))
 		}
 	}
@@ -1147,22 +1149,27 @@ func (c *Contest) Holders() (list []Holder, err error) {
 	return list, nil
 }
 
-// WaitFree blocks until nobody holds the subject that is T's kind and label. It
-// returns nil if that was so at a moment during the call: others may have
-// waited too and claim it first. It returns the context's error if that ends
-// before. Releases are heard at once, a holder's death within 100 ms. It holds
-// no thread, and observers can wait as well.
+// WaitFree blocks until nobody holds the subject that is T's kind and label, or
+// is about to. It returns nil if that was so at a moment during the call: others
+// may have waited too and claim it first. It returns the context's error if that
+// ends before. Releases are heard at once, a holder's death within 100 ms. It
+// holds no thread, and observers can wait as well.
 func WaitFree[T Typed](ctx context.Context, c *Contest, label string) error {
 	s, err := subjectOf[T](c, label)
 	for err == nil {
 		// Whatever is announced after this cursor was made ends the wait.
 		news := c.ring.Tail()
-		h, held, failed := c.holderOf(&s)
+		h, held, failed := c.holderOf(&s, phaseTentative)
 		if failed != nil || !held {
 			return failed
 		}
-		// Neither a death nor the end of a TTL is sure to be announced.
-		err = news.await(ctx, min(max(h.Left, time.Millisecond), maxSleep))
+		// Neither a death nor the end of a TTL is sure to be announced, nor at all
+		// that a claim was given up before it held.
+		limit := min(max(h.Left, time.Millisecond), maxSleep)
+		if h.Token == 0 {
+			limit = time.Millisecond
+		}
+		err = news.await(ctx, limit)
 	}
 	return err
 }

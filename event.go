@@ -250,7 +250,7 @@ type Position struct {
 type Subscriber struct {
 	// Grace is how long the subscriber stays at the unfinished event of a
 	// live publisher, which may have been stopped, before it passes the event
-	// as lost. Zero means DefaultGrace.
+	// as lost. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	cursor  Cursor
@@ -342,18 +342,23 @@ func (s *Subscriber) guardedPoll(ev *Event) (err error) {
 // many. The error is nil unless that is 0, and then as of [Subscriber.Poll]. It
 // costs less than as many calls of Poll.
 func (s *Subscriber) PollBatch(events []Event) (n int, err error) {
+	n, err = s.guardedBatch(events)
+	if n > 0 && err != nil {
+		if !isNoFrame(err) {
+			s.trouble = err
+		}
+		err = nil
+	}
+	return n, err
+}
+
+func (s *Subscriber) guardedBatch(events []Event) (n int, err error) {
 	defer s.cursor.ring.catchFault(enterGuard(), &err)
 	for n < len(events) {
 		if err = s.poll(&events[n]); err != nil {
 			break
 		}
 		n++
-	}
-	if n > 0 && err != nil {
-		if !isNoFrame(err) {
-			s.trouble = err
-		}
-		err = nil
 	}
 	return n, err
 }
@@ -424,12 +429,20 @@ func (s *Subscriber) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		var ev Event
 		for {
-			err := s.Next(ctx, &ev)
+			at, late, err := s.cursor.next, s.trouble != nil, errOf(ctx)
+			if err == nil {
+				err = s.Poll(&ev)
+			}
+			if isNoFrame(err) {
+				at = s.cursor.next
+				if err = s.cursor.Wait(ctx); err == nil {
+					continue
+				}
+			}
 			if err != nil {
 				ev = Event{buf: ev.buf}
 			}
-			last := err != nil && (errOf(ctx) != nil || s.cursor.ring.gate.Load() != gateOpen)
-			if !yield(ev, err) || last {
+			if !yield(ev, err) || err != nil && !late && s.cursor.stuck(ctx, at) {
 				return
 			}
 		}

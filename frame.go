@@ -18,6 +18,7 @@ import (
 // Kind is the message class inside the ring and Version is the writer's to
 // define; Orbit carries both and reads neither. Payload is the caller's bytes:
 // a read appends them to the caller's buffer and Payload is the appended part.
+// What a read returns beside an error is no frame, whatever is in it.
 type Frame struct {
 	ID      NetID64
 	Kind    uint8
@@ -228,7 +229,7 @@ const (
 	cacheLine   = 64
 	maxCapacity = 1 << 30
 	maxTable    = 16 << 20
-	maxSegment  = 1 << 40
+	maxSlots    = min(1<<40, uint64(^uint(0)>>2)) // in all, in bytes
 	wordSize    = int(unsafe.Sizeof(uint64(0)))
 )
 

@@ -533,6 +533,45 @@ var modelFilters = []struct {
 	{[]orbit.Filter{orbit.Topic("b"), orbit.TopicPrefix("ab")}, func(s string) bool { return s == "b" || strings.HasPrefix(s, "ab") }},
 }
 
+// FuzzEventRecord puts any frame into the events ring. A subscriber reads it as
+// an event if its kind is the length of a topic that is there, and otherwise says
+// that it is none and counts it as lost; it goes on behind it either way.
+func FuzzEventRecord(f *testing.F) {
+	f.Add(uint8(5), uint64(1), []byte("topicpayload"))
+	f.Add(uint8(1), uint64(1<<63), []byte("t"))
+	f.Add(uint8(0), uint64(0), []byte("no topic"))
+	f.Add(uint8(255), uint64(0), []byte("too short"))
+	f.Add(uint8(3), uint64(0), []byte{})
+	f.Fuzz(func(t *testing.T, kind uint8, version uint64, record []byte) {
+		record = record[:min(len(record), 64)]
+		bus := events(t, local(t, tinyBus))
+		s := bus.SubscribeOldest()
+		id, err := bus.Ring().Publish(kind, version, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bus.Publish("behind", nil); err != nil {
+			t.Fatal(err)
+		}
+		var ev orbit.Event
+		var lag orbit.Gap
+		if n := int(kind); n >= 1 && n <= len(record) {
+			if err := s.Poll(&ev); err != nil || ev.ID != id || uint64(ev.Stamp) != version ||
+				string(ev.Topic) != string(record[:n]) || string(ev.Payload) != string(record[n:]) {
+				t.Fatalf("frame of kind %d with %q: got event %+v, error %v", kind, record, ev, err)
+			}
+		} else {
+			if err := s.Poll(&ev); !errors.Is(err, orbit.ErrDamaged) {
+				t.Fatalf("frame of kind %d with %q: got event %+v, error %v, want ErrDamaged", kind, record, ev, err)
+			}
+			lag.Lost = 1
+		}
+		if err := s.Poll(&ev); err != nil || string(ev.Topic) != "behind" || ev.Lag != lag {
+			t.Fatalf("behind a frame of kind %d with %q: got event %+v, error %v", kind, record, ev, err)
+		}
+	})
+}
+
 // FuzzEventsModel does what a script says to a bus of eight slots and to a
 // model of it, with subscribers of every kind, and compares all results.
 func FuzzEventsModel(f *testing.F) {

@@ -2,6 +2,7 @@ package orbit
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -57,7 +58,8 @@ func (h *Heartbeat) close() { close(h.closed) }
 func (h *Heartbeat) Ring() *Ring { return h.ring }
 
 // Beat says that this node is still publishing. It fails as [Ring.Publish],
-// does not allocate, and costs a reading of the clock and a publish.
+// with [ErrBusy] after the beat was noted all the same. It does not allocate,
+// and costs a reading of the clock and a publish.
 func (h *Heartbeat) Beat() (err error) {
 	r := h.ring
 	if r.room < 0 {
@@ -98,7 +100,8 @@ func (h *Heartbeat) Keep(ctx context.Context, interval time.Duration) error {
 	tick := newAlarm(interval, func() { due <- struct{}{} })
 	defer tick.stop()
 	for {
-		if err := h.Beat(); err != nil {
+		// A beat is noted even if the ring has no slot for its frame.
+		if err := h.Beat(); err != nil && !errors.Is(err, ErrBusy) {
 			return err
 		}
 		if err := h.ring.named(); err != nil {
@@ -165,8 +168,9 @@ type Pulse struct {
 
 // Snapshot returns every node that ever beat, and every expected one that did
 // not, in order of node ids. A beat of exactly maxAge is still fresh. The
-// expected nodes are the ones given, or else 1 to the fleet's expected size. It
-// looks at the places of all nodes, which takes some ten microseconds.
+// expected nodes are the ones given, or else 1 to the fleet's expected size, and
+// none for an observer. It looks at the places of all nodes, which takes some
+// ten microseconds.
 func (h *Heartbeat) Snapshot(maxAge time.Duration, expected ...uint16) ([]Pulse, error) {
 	return h.SnapshotAt(Now(), maxAge, expected...)
 }

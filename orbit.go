@@ -338,7 +338,7 @@ type Options struct {
 	// Node is the caller's node id. Zero means: any that no live member has.
 	Node uint16
 	// Rings gives the geometry of rings by kind. It goes before what types
-	// declare. All siblings must agree.
+	// declare. All siblings must agree. The map is kept, and must not change.
 	Rings map[uint8]Geometry
 	// MustExist makes Join fail with ErrNotExist instead of making the fleet,
 	// for tools that look in.
@@ -400,13 +400,14 @@ func Local(name string, opts Options) (*Fleet, error) {
 
 // Observe returns a read-only view of the shared fleet name. It joins nothing,
 // needs no geometry, and maps everything read-only: what writes fails with
-// [ErrReadOnly]. It fails with [ErrNotExist] if there is no such fleet.
+// [ErrReadOnly]. It has to be closed as a member has. It fails with
+// [ErrNotExist] if there is no such fleet, and otherwise as [Join].
 func Observe(name string) (*Fleet, error) {
 	f, err := newFleet(name, Options{Size: 1})
 	if err != nil {
 		return nil, err
 	}
-	f.readOnly = true
+	f.readOnly, f.opts.Size = true, 0
 	if f.roster, err = openRoster(name, false); err != nil {
 		return nil, within("fleet "+quote(name), err)
 	}
@@ -487,7 +488,8 @@ func (f *Fleet) Node() uint16 { return f.node }
 // begin anew.
 func (f *Fleet) Incarnation() uint64 { return f.instance }
 
-// Size returns the expected size the fleet was joined with.
+// Size returns the expected size the fleet was joined with. It is 0 for an
+// observer.
 func (f *Fleet) Size() int { return f.opts.Size }
 
 // Shared tells whether the fleet is in shared memory.
@@ -549,9 +551,14 @@ func (r *Ring) keepOne(open func() closer) (closer, error) {
 // Ring returns the ring of a user kind, from 1 to 199, which begins to exist
 // with the first member that asks for it. Its geometry is the one in
 // [Options.Rings], or [DefaultGeometry]. An observer gets any ring that
-// exists, of any kind, with the geometry it has.
+// exists, of any kind but 0, with the geometry it has.
+//
+// It fails with [ErrKind] for a kind that is reserved, [ErrGeometry] if the
+// fleet's ring has another geometry, [ErrNotExist] for an observer if there is
+// none, [ErrForeign], [ErrVersion], [ErrNoSpace] or [ErrDamaged] if its segment
+// is not as it should be, and [ErrClosed]. Asking again returns the same ring.
 func (f *Fleet) Ring(kind uint8) (*Ring, error) {
-	if !f.readOnly {
+	if !f.readOnly || kind == kindRoster {
 		if err := checkKind(kind); err != nil {
 			return nil, within("fleet "+quote(f.name), err)
 		}
@@ -575,7 +582,13 @@ func checkKind(kind uint8) error {
 }
 
 func badGeometry(g Geometry) error {
-	return problem("impossible geometry: "+g.String()+", want a power of two up to 2^30 slots of at most "+itoa(MaxPayload)+" bytes", ErrGeometry)
+	return problem("impossible geometry: "+g.String()+", want a power of two from 1 to 2^30 slots of 0 to "+itoa(MaxPayload)+
+		" bytes, at most "+strconv.FormatUint(maxSlots, 10)+" bytes in all", ErrGeometry)
+}
+
+// tooSmall says that the slots of a substrate's ring have no room for its frames.
+func tooSmall(f *Fleet, kind uint8, g Geometry, least int) error {
+	return within(ringPlace(f.name, kind), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(least), ErrGeometry))
 }
 
 // open returns the ring of a kind from the registry, or attaches to its
@@ -706,8 +719,13 @@ func (f *shmFile) attach(kind uint8, write bool) (s *segment, err error) {
 
 // Kinds returns the kinds of the rings that exist in the fleet, in order. Of a
 // process-local fleet those are the ones in use. Segments that are not sound
-// are listed too: [Fleet.Ring] says what is wrong with them.
+// are listed too: [Fleet.Ring] says what is wrong with them. On macOS, which
+// cannot list shared memory, the error of a shared fleet matches
+// [errors.ErrUnsupported].
 func (f *Fleet) Kinds() ([]uint8, error) {
+	if f.isClosed() {
+		return nil, ErrClosed
+	}
 	var kinds []uint8
 	if f.roster == nil {
 		f.mu.Lock()
@@ -1482,8 +1500,9 @@ type span struct{ off, len uintptr }
 
 // Bind returns the Orbital of type T in the fleet. It fails with [ErrType] if
 // T is not of fixed layout, naming the field, or if the kind is another type's
-// or has another layout for a sibling; and as [Fleet.Ring]. Without a declared
-// geometry the ring has 1024 slots of the size of T.
+// or has another layout for a sibling; with [ErrTooLarge] if the ring's slots
+// are smaller than T; and as [Fleet.Ring]. Without a declared geometry the ring
+// has 1024 slots of the size of T.
 func Bind[T Typed](f *Fleet) (*Orbital[T], error) {
 	t, kind, g, err := typeOf[T](f)
 	if err != nil {
@@ -1506,6 +1525,9 @@ func Bind[T Typed](f *Fleet) (*Orbital[T], error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.limit < int(t.Size()) { // only an observer takes the geometry it finds
+		return nil, within("type "+t.String(), sizeError("value", int(t.Size()), r.limit))
+	}
 	return &Orbital[T]{ring: r, pads: pads}, nil
 }
 
@@ -1518,11 +1540,12 @@ func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error 
 		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
 		return nil
 	case reflect.Array:
+		before := len(*pads)
 		for i := range t.Len() {
 			if err := fixedLayout(t.Elem(), path+"["+itoa(i)+"]", base+uintptr(i)*t.Elem().Size(), pads); err != nil {
 				return err
 			}
-			if len(*pads) == 0 {
+			if len(*pads) == before {
 				break // one element without padding speaks for all
 			}
 		}
@@ -1531,14 +1554,16 @@ func fixedLayout(t reflect.Type, path string, base uintptr, pads *[]span) error 
 		end := uintptr(0)
 		for i := range t.NumField() {
 			f := t.Field(i)
+			inside := pads
 			if f.Name == "_" {
-				continue // the compiler need not copy it: padding
+				inside = new([]span) // the compiler need not copy it: all padding
+			} else {
+				addSpan(pads, base+end, f.Offset-end)
+				end = f.Offset + f.Type.Size()
 			}
-			addSpan(pads, base+end, f.Offset-end)
-			if err := fixedLayout(f.Type, path+"."+f.Name, base+f.Offset, pads); err != nil {
+			if err := fixedLayout(f.Type, path+"."+f.Name, base+f.Offset, inside); err != nil {
 				return err
 			}
-			end = f.Offset + f.Type.Size()
 		}
 		addSpan(pads, base+end, t.Size()-end)
 		return nil
@@ -1600,11 +1625,16 @@ func (o *Orbital[T]) store(v *T) (NetID64, error) {
 }
 
 // Load returns the newest value and its id, which tells the node that stored
-// it. It fails as [Ring.Newest], and does not allocate.
+// it. It fails as [Ring.Newest], with [ErrDamaged] for a frame of another
+// length, and then returns the zero value. It does not allocate.
 func (o *Orbital[T]) Load() (v T, id NetID64, err error) {
 	r := o.ring
 	if !r.unsafely {
-		return o.guardedLoad()
+		if v, id, err = o.guardedLoad(); err != nil {
+			var none T // a fault can come in the middle of a copy
+			return none, 0, err
+		}
+		return v, id, nil
 	}
 	// The likely case of load, in line.
 	if s, st := r.peekNewest(); st != 0 {
@@ -1631,6 +1661,8 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 		if st == 0 {
 			var err error
 			if s, st, err = r.findNewest(); err != nil {
+				var none T
+				*v = none
 				return 0, err
 			}
 		}
@@ -1641,24 +1673,29 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 	return 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-// copyValue is copyFrame for a value.
-func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (NetID64, error) {
+// copyValue is copyFrame for a value, and leaves the zero value if it fails:
+// what was copied may be torn, and be taken for what there is.
+func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (id NetID64, err error) {
 	r := o.ring
 	meta := getWord(s, offMeta)
 	getValue(v, s)
-	if atomic.LoadUint64((*uint64)(s)) != st {
-		return 0, errChanged
+	switch {
+	case atomic.LoadUint64((*uint64)(s)) != st:
+		err = errChanged
+	case uintptr(uint32(meta)) != unsafe.Sizeof(*v):
+		err = r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
+	case r.gate.Load() != gateOpen:
+		err = r.gateError()
+	default:
+		return r.idOf(meta, st), nil
 	}
-	if uintptr(uint32(meta)) != unsafe.Sizeof(*v) {
-		return 0, r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
-	}
-	if r.gate.Load() != gateOpen {
-		return 0, r.gateError()
-	}
-	return r.idOf(meta, st), nil
+	var none T
+	*v = none
+	return 0, err
 }
 
-// LoadID returns the value named id. It fails as [Ring.Read].
+// LoadID returns the value named id. It fails as [Ring.Read] and, for a frame
+// of another length, with [ErrDamaged]; then it returns the zero value.
 func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
 	r := o.ring
 	if id.Kind() != r.header.kind {
@@ -1667,7 +1704,8 @@ func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
 	defer r.catchFault(enterGuard(), &err)
 	found, err := o.loadAt(&v, r.resolve(id.Counter()))
 	if err == nil && found != id {
-		err = ErrHole
+		var none T
+		return none, ErrHole
 	}
 	return v, err
 }

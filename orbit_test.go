@@ -797,6 +797,9 @@ func TestFleetRefusesImpossibleGeometry(t *testing.T) {
 	for _, g := range []orbit.Geometry{{Capacity: 3}, {Capacity: -4}, {Capacity: -1 << 31}, {Capacity: 8, PayloadLimit: -1}, {Capacity: 8, PayloadLimit: orbit.MaxPayload + 1}, {Capacity: 1 << 30, PayloadLimit: orbit.MaxPayload}} {
 		_, err := orbit.Local("x", orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{5: g}})
 		wantErr(t, fmt.Sprint("geometry ", g), err, orbit.ErrGeometry)
+		if !strings.Contains(err.Error(), "from 1 to 2^30 slots of 0 to 67108864 bytes") || !strings.Contains(err.Error(), " bytes in all") {
+			t.Errorf("got %q, want every limit named: each of these breaks another", err)
+		}
 	}
 }
 
@@ -1169,6 +1172,56 @@ func TestConcurrentCursorsAccountForEveryCounter(t *testing.T) {
 	}
 }
 
+// TestBatchesReportWhatTheyPass: the gaps that calls return add up to the tally,
+// also if the reader is lapped in the middle of a batch.
+func TestBatchesReportWhatTheyPass(t *testing.T) {
+	for _, capacity := range []int{1, 8, 64} {
+		eachFleet(t, shape(capacity, 64), func(t *testing.T, f *orbit.Fleet) {
+			r := ringOf(t, f)
+			const each = 100_000
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				p := make([]byte, 64)
+				for range each {
+					if _, err := r.Publish(0, 0, p); err != nil {
+						t.Errorf("publish: %v", err)
+					}
+				}
+			}()
+			c := r.Oldest()
+			start := c.Position()
+			var told orbit.Gap
+			var delivered uint64
+			frames := make([]orbit.Frame, 32)
+			for end := false; ; {
+				n, gap, err := c.Poll(frames)
+				delivered += uint64(n)
+				told.Overwritten += gap.Overwritten
+				told.Holes += gap.Holes
+				told.Lost += gap.Lost
+				if n > 0 {
+					continue
+				}
+				if !errors.Is(err, orbit.ErrNoFrame) {
+					t.Fatalf("poll: %v", err)
+				}
+				if end {
+					break
+				}
+				select {
+				case <-done:
+					end = true // and once more, for the last frames
+				default:
+				}
+			}
+			if want := c.Tally(); told != want.Gap || delivered != want.Delivered || delivered+told.Total() != c.Position()-start {
+				t.Errorf("told of %d frames and %+v, from %d to %d; the tally is %+v", delivered, told, start, c.Position(), want)
+			}
+		})
+	}
+}
+
 // selfVerifying returns a payload of n bytes, at least 8, whose every byte
 // follows from the tag in front.
 func selfVerifying(tag uint64, n int) []byte {
@@ -1376,6 +1429,7 @@ func TestClosedFleetSaysSo(t *testing.T) {
 		_, errs["ring"] = f.Ring(testKind)
 		_, errs["bind"] = orbit.Bind[point](f)
 		_, errs["members"] = f.Members()
+		_, errs["kinds"] = f.Kinds()
 		for what, err := range errs {
 			if !errors.Is(err, orbit.ErrClosed) {
 				t.Errorf("%s: got %v, want %v", what, err, orbit.ErrClosed)
@@ -1452,6 +1506,16 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	if g := seen.Geometry(); g != (orbit.Geometry{Capacity: 8, PayloadLimit: 32}) {
 		t.Errorf("got geometry %v", g)
 	}
+	if _, err := orbit.Heartbeats(f); err != nil {
+		t.Fatal(err)
+	}
+	h, err := orbit.Heartbeats(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := h.Snapshot(time.Second); err != nil || len(all) != 0 || o.Size() != 0 {
+		t.Errorf("got pulses %v, error %v, size %d: an observer was not told whom to expect", all, err, o.Size())
+	}
 	_, err = seen.Publish(0, 0, nil)
 	wantErr(t, "publish", err, orbit.ErrReadOnly)
 	_, err = seen.Mint()
@@ -1464,7 +1528,7 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	if m, err := o.Members(); err != nil || len(m) != 1 || m[0].Node != f.Node() {
 		t.Errorf("got members %v, error %v, want node %d alone", m, err, f.Node())
 	}
-	if k, err := o.Kinds(); err != nil || !slices.Equal(k, []uint8{testKind}) {
+	if k, err := o.Kinds(); err != nil || !slices.Equal(k, []uint8{testKind, orbit.KindHeartbeat}) {
 		t.Errorf("got kinds %v, error %v", k, err)
 	}
 	c := seen.Tail()
@@ -1475,6 +1539,25 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	if got, _, err := c.Next(nil); err != nil || string(got.Payload) != "later" {
 		t.Errorf("got %q, error %v", got.Payload, err)
 	}
+}
+
+// TestObserverGetsNoMoreThanThereIs: an observer takes the geometry it finds,
+// and must not read beyond it.
+func TestObserverGetsNoMoreThanThereIs(t *testing.T) {
+	name := fleetName(t)
+	f := join(t, name, orbit.Options{Rings: map[uint8]orbit.Geometry{point{}.OrbitKind(): {Capacity: 1, PayloadLimit: 8}}})
+	if _, err := f.Ring(point{}.OrbitKind()); err != nil {
+		t.Fatal(err)
+	}
+	o, err := orbit.Observe(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	_, err = o.Ring(0)
+	wantErr(t, "the roster for a ring", err, orbit.ErrKind)
+	_, err = orbit.Bind[point](o)
+	wantErr(t, "a type of 16 bytes on slots of 8", err, orbit.ErrTooLarge)
 }
 
 func TestRemoveIsRefusedWhileAMemberLives(t *testing.T) {
@@ -1572,6 +1655,40 @@ func TestOrbitalStoresAndLoads(t *testing.T) {
 	})
 }
 
+// TestNoValueIsTheZeroValue: who takes a value without a look at the error must
+// not get one that was never stored, or is another's.
+func TestNoValueIsTheZeroValue(t *testing.T) {
+	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
+		o, err := orbit.Bind[point](f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(what string, v point, err, want error) {
+			t.Helper()
+			if !errors.Is(err, want) || v != (point{}) {
+				t.Errorf("%s: got %v, error %v, want no value and %v", what, v, err, want)
+			}
+		}
+		id, err := o.Store(point{1, 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := o.LoadID(orbit.MakeNetID64(id.Kind(), id.Node()+1, id.Counter()))
+		check("load of an id that never was", v, err, orbit.ErrHole)
+		short := publish(t, o.Ring(), "short")
+		v, _, err = o.Load()
+		check("load of another length", v, err, orbit.ErrDamaged)
+		v, err = o.LoadID(short)
+		check("load of an id of another length", v, err, orbit.ErrDamaged)
+		if _, err := o.Store(point{3, 4}); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		v, _, err = o.Load()
+		check("load after close", v, err, orbit.ErrClosed)
+	})
+}
+
 func TestTypeDeclaresItsGeometry(t *testing.T) {
 	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
 		o, err := orbit.Bind[shaped](f)
@@ -1624,6 +1741,12 @@ func TestPointersCannotBeShared(t *testing.T) {
 	check(err, "is a ptr")
 	_, err = orbit.Bind[orbit.Typed](f)
 	check(err, "is a interface")
+	// What a load puts into a blank field the collector follows all the same.
+	_, err = orbit.Bind[withBlank](f)
+	check(err, "field Inner._ is a ptr")
+	if _, err := orbit.Bind[notComparable](f); err != nil {
+		t.Errorf("a blank field without size: %v", err)
+	}
 }
 
 type withString struct {
@@ -1636,6 +1759,22 @@ func (withString) OrbitKind() uint8 { return 40 }
 type withSlice struct{ Items [2]struct{ P *int } }
 
 func (withSlice) OrbitKind() uint8 { return 41 }
+
+type withBlank struct {
+	Inner struct {
+		A int8
+		_ *int
+	}
+}
+
+func (withBlank) OrbitKind() uint8 { return 43 }
+
+type notComparable struct {
+	N int64
+	_ [0]func()
+}
+
+func (notComparable) OrbitKind() uint8 { return 44 }
 
 type pointerType map[int]int
 
@@ -1667,6 +1806,24 @@ func TestPaddingDoesNotLeakMemory(t *testing.T) {
 		}
 	})
 }
+
+// TestBindLooksAtOneElementForAll: the cost of a type is that of its fields,
+// wherever its padding lies, and not that of all elements of its arrays.
+func TestBindLooksAtOneElementForAll(t *testing.T) {
+	f := local(t, orbit.Options{})
+	if n := testing.AllocsPerRun(1, func() { orbit.Bind[longTail](f) }); n > 1000 {
+		t.Errorf("Bind of a type with an array of %d bytes allocated %v times", len(longTail{}.Tail), n)
+	}
+}
+
+type longTail struct {
+	A    uint8
+	B    uint64
+	Tail [1 << 16]uint8
+}
+
+func (longTail) OrbitKind() uint8              { return 45 }
+func (longTail) OrbitGeometry() orbit.Geometry { return orbit.Geometry{Capacity: 1} }
 
 // dirty returns v with every byte of its padding set to 0x55.
 func dirty(v padded) padded {
@@ -2304,6 +2461,13 @@ func TestCacheRefusesWhatDoesNotFit(t *testing.T) {
 			}
 		}
 	})
+	for limit, fits := range map[int]bool{0: false, 7: false, 8: true} {
+		_, err := orbit.OpenCache(local(t, cacheShape(16, limit)), "")
+		want := fmt.Sprintf("payload limit %d, want at least 8", limit)
+		if (err == nil) != fits || err != nil && (!errors.Is(err, orbit.ErrGeometry) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("slots of %d bytes: got %v, want fits %v", limit, err, fits)
+		}
+	}
 }
 
 func TestCacheInALargeRingLimitsKeysToWhatTheirLengthCanSay(t *testing.T) {
@@ -4763,6 +4927,27 @@ func TestForeignFrameAmongEventsIsReported(t *testing.T) {
 	if err := s.Poll(&ev); err != nil || string(ev.Topic) != "ok" || ev.Lag != (orbit.Gap{Lost: 1}) {
 		t.Errorf("got %q after %+v, error %v, want ok after one lost", ev.Topic, ev.Lag, err)
 	}
+
+	// An iterator goes on behind it, also if a batch before it met the frame.
+	b.Publish("before", nil)
+	b.Ring().Publish(200, 0, nil)
+	b.Ring().Publish(200, 0, nil)
+	b.Publish("behind", nil)
+	if n, err := s.PollBatch(make([]orbit.Event, 4)); n != 1 || err != nil {
+		t.Errorf("got a batch of %d, error %v, want the one event before the frame", n, err)
+	}
+	damaged := 0
+	for ev, err := range s.Events(t.Context()) {
+		if err == nil {
+			if string(ev.Topic) != "behind" || damaged != 2 {
+				t.Errorf("got %q after %d frames that are no events, want behind after 2", ev.Topic, damaged)
+			}
+			return
+		}
+		wantErr(t, "the iterator", err, orbit.ErrDamaged)
+		damaged++
+	}
+	t.Errorf("the iterator ended after %d errors", damaged)
 }
 
 func TestEventsStreamAcrossFleets(t *testing.T) {

@@ -108,7 +108,7 @@ func (g Geometry) valid(kind uint8) bool {
 	}
 	c, p := g.Capacity, g.PayloadLimit
 	return c >= 1 && c <= maxCapacity && c&(c-1) == 0 && p >= 0 && p <= MaxPayload &&
-		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= min(maxSegment, uint64(^uint(0)>>2))
+		uint64(c)*uint64(roundUp(slotHeaderSize+p, cacheLine)) <= maxSlots
 }
 
 // String returns the geometry in words, as errors have it.
@@ -807,7 +807,8 @@ func (r *Ring) alive(st uint64) bool {
 	return st&ownerMask == r.owner && !r.fleet.readOnly || r.fleet.memberAlive(st&ownerMask>>ownerShift)
 }
 
-// Head returns the next counter: how many have been claimed, ever.
+// Head returns the next counter: how many have been claimed, ever. It is 0 once
+// the fleet is closed or the segment damaged.
 func (r *Ring) Head() (head uint64) {
 	var err error
 	defer r.catchFault(enterGuard(), &err)
@@ -887,7 +888,7 @@ const DefaultGrace = time.Second
 // writers anything. A Cursor is not safe for concurrent use.
 type Cursor struct {
 	// Grace is how long the cursor stays at an unfinished frame whose writer
-	// is alive. Zero means DefaultGrace.
+	// is alive. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	ring    *Ring
@@ -912,7 +913,8 @@ func (r *Ring) Oldest() (c *Cursor) {
 func (r *Ring) Tail() *Cursor { return r.At(r.Head()) }
 
 // At returns a cursor that starts at a counter, such as a [Cursor.Position]
-// saved earlier. What was overwritten since is reported by its first result.
+// saved earlier. What was overwritten since is reported by its first result. The
+// counter must be within 2^39 of the head: slots tell no more of theirs.
 func (r *Ring) At(counter uint64) *Cursor { return &Cursor{ring: r, next: counter} }
 
 // Position returns the counter of the frame the cursor will look at next.
@@ -948,27 +950,36 @@ func (c *Cursor) guardedNext(f *Frame, dst []byte, gap *Gap) (err error) {
 // next gap begins. The error is nil unless n is 0, and then as of [Cursor.Next].
 // It never waits, and costs less than as many calls of Next.
 func (c *Cursor) Poll(frames []Frame) (n int, gap Gap, err error) {
-	defer c.ring.catchFault(enterGuard(), &err)
-	for n < len(frames) {
-		if n > 0 && !c.committed() {
-			return n, gap, nil
-		}
-		f := &frames[n]
-		var g Gap
-		if err = c.advance(f, f.Payload[:0], &g); g.Total() > 0 && n == 0 {
-			gap.add(g)
-		}
-		if err != nil {
-			break
-		}
-		n++
+	if n, gap, err = c.guardedPoll(frames); n > 0 {
+		err = nil // the segment was truncated: the next call will say so
 	}
 	return n, gap, err
 }
 
-// committed tells whether the very next counter is readable.
-func (c *Cursor) committed() bool {
-	return atomic.LoadUint64((*uint64)(c.ring.slot(c.next))) == c.next<<counterShift|phaseDone
+func (c *Cursor) guardedPoll(frames []Frame) (n int, gap Gap, err error) {
+	defer c.ring.catchFault(enterGuard(), &err)
+	if len(frames) == 0 {
+		return 0, gap, nil
+	}
+	if err = c.advance(&frames[0], frames[0].Payload[:0], &gap); err != nil {
+		return 0, gap, err
+	}
+	for n = 1; n < len(frames) && c.deliver(&frames[n], frames[n].Payload[:0]); n++ {
+	}
+	return n, gap, nil
+}
+
+// deliver moves the cursor over the very next counter if that has a frame, and
+// otherwise leaves it where it is, for [Cursor.advance] to find out why.
+func (c *Cursor) deliver(f *Frame, dst []byte) bool {
+	r := c.ring
+	s, st := r.slot(c.next), c.next<<counterShift|phaseDone
+	if atomic.LoadUint64((*uint64)(s)) != st || int64(c.next-atomic.LoadUint64(r.first)) < 0 || r.copyFrame(f, dst, s, st) != nil {
+		return false
+	}
+	c.next++
+	c.tally.Delivered++
+	return true
 }
 
 // advance moves the cursor to the next frame and over it. It looks at the slot
@@ -1192,21 +1203,28 @@ func (c *Cursor) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		var buf []byte
 		for {
+			at := c.next
 			f, _, err := c.Next(buf)
 			switch {
 			case err == nil:
 				buf = f.Payload[:0]
 			case isNoFrame(err):
+				at = c.next
 				if err = c.Wait(ctx); err == nil {
 					continue
 				}
 			}
-			last := err != nil && (c.ring.gate.Load() != gateOpen || errOf(ctx) != nil)
-			if !yield(f, err) || last {
+			if !yield(f, err) || err != nil && c.stuck(ctx, at) {
 				return
 			}
 		}
 	}
+}
+
+// stuck tells, of a cursor that met an error at a counter, whether it would meet
+// that again: it has not passed what is wrong, and with the ring it never will.
+func (c *Cursor) stuck(ctx context.Context, at uint64) bool {
+	return c.next == at || errOf(ctx) != nil || c.ring.gate.Load() != gateOpen
 }
 
 // ---- Waiting ----

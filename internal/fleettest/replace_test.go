@@ -71,6 +71,50 @@ func hearsOfRemoval(t *testing.T, r *orbit.Ring) {
 	proc.MustBe(t, "Wait once more", c.Wait(ctx), orbit.ErrDamaged, "removed while in use")
 }
 
+// TestIteratorsEndWhenTheirSegmentIsRemoved: they go on after an error that the
+// next turn is not bound to have, and only then.
+func TestIteratorsEndWhenTheirSegmentIsRemoved(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindReplaced, 8, 64))
+	r := ring(t, f, kindReplaced)
+	bus, err := orbit.Events(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another topic's event, and a hole, are passed on the way to the error.
+	sub, c := bus.SubscribeNow(orbit.Topic("mine")), r.Tail()
+	if _, err := bus.Publish("other", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Mint(); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []int{kindReplaced, int(orbit.KindEvents)} {
+		if err := os.Remove(proc.Segment(name, kind)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var errs []error
+	for _, err := range c.Frames(ctx) {
+		if errs = append(errs, err); len(errs) > 3 {
+			break
+		}
+	}
+	for _, err := range sub.Events(ctx) {
+		if errs = append(errs, err); len(errs) > 3 {
+			break
+		}
+	}
+	if len(errs) != 2 {
+		t.Errorf("got errors %v, want one of each iterator, and its end", errs)
+	}
+	for _, err := range errs {
+		proc.MustBe(t, "the last turn", err, orbit.ErrDamaged, "removed while in use")
+	}
+}
+
 // TestRingReplacedUnderALiveFleet: who opens the ring later must not get
 // another ring than those who have it.
 func TestRingReplacedUnderALiveFleet(t *testing.T) {

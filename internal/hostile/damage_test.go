@@ -4,6 +4,7 @@ package hostile
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -42,6 +43,68 @@ func TestTruncatedRingGivesCursors(t *testing.T) {
 	}()
 	var ev orbit.Event
 	proc.MustBe(t, "Poll", b.SubscribeOldest().Poll(&ev), orbit.ErrDamaged)
+}
+
+// pagedOptions spreads eight slots over pages of their own.
+func pagedOptions() orbit.Options {
+	g := orbit.Geometry{Capacity: 8, PayloadLimit: page - 64}
+	return orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{kindFrames: g, orbit.KindEvents: g}}
+}
+
+// TestBatchEndsBeforeWhatIsDamaged: an error comes alone, so that whoever looks
+// at it first loses no frame, and what a cursor passes is in some gap.
+func TestBatchEndsBeforeWhatIsDamaged(t *testing.T) {
+	batchEnds(t, func(s *segment) { s.put(s.slot(3)+8, 1<<31) }) // an impossible length
+}
+
+func TestBatchEndsBeforeWhatIsTruncated(t *testing.T) {
+	batchEnds(t, func(s *segment) { s.truncate(s.slot(3)) })
+}
+
+// batchEnds damages the fourth of six frames, of a ring and of a bus.
+func batchEnds(t *testing.T, damage func(s *segment)) {
+	fleet := proc.Fleet(t)
+	f := join(t, fleet, pagedOptions())
+	r := ring(t, f, kindFrames)
+	b, err := orbit.Events(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		if _, err := r.Publish(1, 0, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Publish("topic", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, sub := r.Oldest(), b.SubscribeOldest()
+	damage(openSegment(t, fleet, kindFrames))
+	damage(openSegment(t, fleet, int(orbit.KindEvents)))
+	for how, poll := range map[string]func() (n int, lag uint64, err error){
+		"Cursor.Poll": func() (int, uint64, error) {
+			n, gap, err := c.Poll(make([]orbit.Frame, 8))
+			return n, gap.Total(), err
+		},
+		"Subscriber.PollBatch": func() (n int, lag uint64, err error) {
+			events := make([]orbit.Event, 8)
+			n, err = sub.PollBatch(events)
+			for _, ev := range events[:n] {
+				lag += ev.Lag.Total()
+			}
+			return n, lag, err
+		},
+	} {
+		n, lag, err := poll()
+		if n != 3 || lag != 0 || err != nil {
+			t.Errorf("%s: got %d, lag %d, error %v; want the 3 before the damage", how, n, lag, err)
+		}
+		n, _, err = poll()
+		if n != 0 {
+			t.Errorf("%s once more: got %d, error %v; want the error alone", how, n, err)
+		}
+		proc.MustBe(t, how, err, orbit.ErrDamaged)
+	}
 }
 
 func TestTruncatedBusIsNoOtherIncarnation(t *testing.T) {
@@ -91,6 +154,80 @@ func TestContextEndsThoughItsDeedIsDamaged(t *testing.T) {
 	case <-ctx.Done():
 	case <-time.After(2 * time.Second):
 		t.Errorf("the context has not ended 2 s after a TTL of 50 ms; the guard is valid: %v", g.Valid())
+	}
+}
+
+// TestWaitForAClaimantThatWasStopped: a claim that is only being made is in the
+// way of others, and who waits for it to end must sleep.
+func TestWaitForAClaimantThatWasStopped(t *testing.T) {
+	fleet := proc.Fleet(t)
+	c, other := contest(t, join(t, fleet, crewOptions())), contest(t, join(t, fleet, crewOptions()))
+	const ttl = 400 * time.Millisecond
+	if _, err := orbit.Claim[task](c, "x", "stopped", ttl); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	// As it is when the claimant is stopped before it looked round once more.
+	s := openSegment(t, fleet, int(orbit.KindContest))
+	for i := range 2 * c.Capacity() {
+		if at := s.table + 8*(16+i); s.word(at) != 0 {
+			s.put(at, s.word(at)&^3|1)
+		}
+	}
+	if _, held, err := orbit.HolderOf[task](other, "x"); held || err != nil {
+		t.Errorf("held %v, error %v; want nobody to hold it", held, err)
+	}
+	for tries := 1; ; tries++ {
+		g, err := orbit.Claim[task](other, "x", "next", time.Hour)
+		if err == nil {
+			if took := time.Since(start); tries > 3 || took < ttl/2 || !g.Valid() {
+				t.Errorf("claimed at try %d after %v; want few tries, and the TTL of %v waited for", tries, took, ttl)
+			}
+			return
+		}
+		proc.MustBe(t, "Claim", err, orbit.ErrHeld, "stopped")
+		if tries > 100 {
+			t.Fatalf("WaitFree returned %d times in %v, and the subject cannot be claimed", tries, time.Since(start))
+		}
+		if err := orbit.WaitFree[task](t.Context(), other, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestKeepOutlastsABusyRing: a stopped sibling that holds the only slot of the
+// ring keeps no beat out of its node's place.
+func TestKeepOutlastsABusyRing(t *testing.T) {
+	fleet := proc.Fleet(t)
+	opts := orbit.Options{Size: 2, Rings: map[uint8]orbit.Geometry{orbit.KindHeartbeat: {Capacity: 1}}}
+	f, stopped := join(t, fleet, opts), join(t, fleet, opts)
+	h, err := orbit.Heartbeats(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roster, s := openSegment(t, fleet, 0), openSegment(t, fleet, int(orbit.KindHeartbeat))
+	seat := uint64(stopped.Node() - 1)
+	owner := seat<<12 | roster.word(roster.seat(int(seat)))>>1&0xfff
+	s.put(offHead, 1)
+	s.put(s.slot(0), 0<<24|owner<<2|2) // it is writing frame 0
+	proc.MustBe(t, "Beat", h.Beat(), orbit.ErrBusy)
+	before, _ := h.Last(f.Node())
+	ctx, cancel := context.WithCancel(t.Context())
+	kept := make(chan error, 1)
+	go func() { kept <- h.Keep(ctx, 10*time.Millisecond) }()
+	for range 2 {
+		proc.Eventually(t, "a node beats on", func() bool {
+			last, err := h.Last(f.Node())
+			if err != nil || last == before {
+				return false
+			}
+			before = last
+			return true
+		})
+	}
+	cancel()
+	if err := <-kept; err != context.Canceled {
+		t.Errorf("Keep = %v, want the context's error", err)
 	}
 }
 

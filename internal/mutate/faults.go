@@ -314,8 +314,8 @@ var faults = []fault{
 	{
 		name:    "a batch goes on over a gap",
 		file:    "ring.go",
-		old:     "if n > 0 && !c.committed() {",
-		new:     "if false {",
+		old:     "n < len(frames) && c.deliver(&frames[n], frames[n].Payload[:0])",
+		new:     "n < len(frames) && c.advance(&frames[n], frames[n].Payload[:0], new(Gap)) == nil",
 		life:    "A reader of batches is not told where in them it missed frames, or not at all.",
 		noticed: fleet("TestBatchEndsWhereAGapBegins"),
 	},
@@ -493,8 +493,8 @@ var faults = []fault{
 	{
 		name:    "a load does not look again after its copy",
 		file:    "orbit.go",
-		old:     "getValue(v, s)\n\tif atomic.LoadUint64((*uint64)(s)) != st {",
-		new:     "getValue(v, s)\n\tif false {",
+		old:     "case atomic.LoadUint64((*uint64)(s)) != st:\n\t\terr = errChanged",
+		new:     "case false:\n\t\terr = errChanged",
 		life:    "A value that is overwritten during the copy is loaded torn.",
 		noticed: fleet("TestLoadedValuesAreNeverTorn"),
 	},

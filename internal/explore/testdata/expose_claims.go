@@ -116,7 +116,7 @@ func (c *Contest) ExposeClaim(label, owner string, ttl time.Duration) (*Guard, e
 
 // ExposeHolder is HolderOf.
 func (c *Contest) ExposeHolder(label string) (Holder, bool, error) {
-	return c.holderOf(&subject{exposedKind, label, ExposeSubject(label)})
+	return c.holderOf(&subject{exposedKind, label, ExposeSubject(label)}, phaseHeld)
 }
 
 // ExposeTick does what the timer does.
