@@ -897,11 +897,12 @@ type Cursor struct {
 	held    uint64 // the unfinished frame the cursor stands at ...
 	since   int64  // ... and since when, 0 if at none
 	lapping uint64 // how far inside the window to jump when lapped
+	far     uint64 // how much further back than next it was told to begin
 }
 
 // Oldest returns a cursor that starts at the oldest frame still held.
 func (r *Ring) Oldest() (c *Cursor) {
-	c = r.At(0)
+	c = &Cursor{ring: r}
 	var err error // the cursor will say so itself
 	defer r.catchFault(enterGuard(), &err)
 	c.next = r.oldest(atomic.LoadUint64(r.head))
@@ -913,12 +914,28 @@ func (r *Ring) Oldest() (c *Cursor) {
 func (r *Ring) Tail() *Cursor { return r.At(r.Head()) }
 
 // At returns a cursor that starts at a counter, such as a [Cursor.Position]
-// saved earlier. What was overwritten since is reported by its first result. The
-// counter must be within 2^39 of the head: slots tell no more of theirs.
-func (r *Ring) At(counter uint64) *Cursor { return &Cursor{ring: r, next: counter} }
+// saved earlier. What was overwritten since is reported by its first result. A
+// counter that is more than 2^39 ahead of the head is never reached.
+func (r *Ring) At(counter uint64) *Cursor {
+	c := &Cursor{ring: r, next: counter}
+	// A slot names 40 bits of its counter. From afar those of a frame that is
+	// held could be taken for this one's, so the cursor begins half way round.
+	head := r.Head()
+	switch d := int64(head - counter); {
+	case d > farOff:
+		c.next = head - farOff
+		c.far = c.next - counter
+	case d < -farOff:
+		c.next = head + farOff
+	}
+	return c
+}
+
+// farOff is half of what the counters in slots tell apart.
+const farOff = 1 << 39
 
 // Position returns the counter of the frame the cursor will look at next.
-func (c *Cursor) Position() uint64 { return c.next }
+func (c *Cursor) Position() uint64 { return c.next - c.far }
 
 // Tally returns what became of the counters passed so far.
 func (c *Cursor) Tally() Tally { return c.tally }
@@ -1059,6 +1076,10 @@ func (c *Cursor) jump(gap *Gap, head, behind uint64) {
 	inside := min(c.lapping, head-c.next-behind)
 	c.lapping = min(max(2*c.lapping, uint64(c.ring.header.capacity)/16), uint64(c.ring.header.capacity)/2)
 	c.pass(gap, Gap{Overwritten: behind + inside})
+	far := Gap{Overwritten: c.far}
+	c.far = 0
+	gap.add(far)
+	c.tally.add(far)
 }
 
 // graceOver tells whether the cursor has stood at the unfinished frame before

@@ -20,10 +20,10 @@ type command struct {
 	short  []string // the worlds that go test explores
 }
 
-// slots has two writers and a reader or three writers, and every kind of
-// operation, over one slot, two and eight, with deaths.
+// slots has two writers and a reader or three writers over one slot and two,
+// and every kind of operation over up to eight, with deaths.
 var slots = command{"slots", "expose.go", []string{
-	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "1 3w",
+	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "1 3w", "2 3w",
 	"mint", "mint cursor", "reset", "reset cursor", "lap", "batch",
 }}
 

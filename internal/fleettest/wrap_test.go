@@ -246,3 +246,41 @@ func TestProcessesWaitOverTheBoundary(t *testing.T) {
 		})
 	}
 }
+
+// TestFramesAreToldApartAtAnyDistance: a slot has 40 bits of its counter, and so
+// have frames that are whole turns of it away.
+func TestFramesAreToldApartAtAnyDistance(t *testing.T) {
+	const turn, capacity = 1 << 40, 8
+	for _, start := range []uint64{0, 1 << 20, turn, 3*turn + 5, 1<<63 + 7, 1<<64 - 2} {
+		name := proc.Fleet(t)
+		f := join(t, name, one(kindWrap, capacity, 64))
+		r := ring(t, f, kindWrap)
+		presetRing(t, name, kindWrap, start)
+		first := publish(t, r, 0, 64)
+		for i := range uint64(capacity - 1) {
+			publish(t, r, 1+i, 64)
+		}
+		// As if it had begun long before.
+		overwriteWord(t, proc.Segment(name, kindWrap), offFirst, start-1<<62)
+		for _, back := range []uint64{turn/2 - 1, turn / 2, turn/2 + 1, turn - 1, turn, turn + 1, 2 * turn, 1 << 61} {
+			c := r.At(start - back)
+			if got := c.Position(); got != start-back {
+				t.Errorf("frames from %d: a cursor told to begin %d back is at %d", start, back, got)
+			}
+			frame, gap, err := c.Next(nil)
+			if err != nil || gap != (orbit.Gap{Overwritten: back}) || frame.ID != first {
+				t.Errorf("frames from %d, from %d back: got frame %v, gap %+v, %v; want frame %v after %d overwritten", start, back, frame.ID, gap, err, first, back)
+			}
+			if tally := c.Tally(); tally != (orbit.Tally{Delivered: 1, Gap: gap}) || c.Position() != start+1 {
+				t.Errorf("frames from %d, from %d back: then tally %+v at %d", start, back, tally, c.Position())
+			}
+		}
+		for _, ahead := range []uint64{capacity, turn / 2, turn - 1, turn, turn + 1, turn + capacity - 1, 2 * turn} {
+			if frame, gap, err := r.At(start + ahead).Next(nil); err != orbit.ErrNoFrame || gap.Total() != 0 {
+				t.Errorf("frames from %d, from %d ahead: got frame %v, gap %+v, %v", start, ahead, frame.ID, gap, err)
+			}
+		}
+		f.Close()
+		proc.RemoveFleet(t, name)
+	}
+}

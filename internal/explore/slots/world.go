@@ -31,7 +31,7 @@ type config struct {
 	deaths   int
 	jumps    int // of the clock, each past every grace
 	threads  []string
-	horizon  int  // the head to stop at, where writers can keep each other from committing for ever
+	horizon  int  // how many counters may be named, where writers can keep each other from committing for ever
 	versions bool // frames of different versions
 	long     bool // only with -long
 }
@@ -116,7 +116,7 @@ func newWorld(c config) *world {
 		Jumps:   c.jumps,
 		Watch:   w.watch,
 		Group:   w.group,
-		Beyond:  func() bool { return w.horizon > 0 && w.head() > w.horizon },
+		Beyond:  func() bool { return w.horizon > 0 && w.named() > w.horizon },
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
 		Reset:   w.reset,
 		Step:    w.step,
@@ -186,6 +186,15 @@ func (w *world) slot(c int) int {
 }
 
 func (w *world) state(c int) orbit.ExposedState { return w.decode(w.memory[w.slot(c)]) }
+
+// named returns one more than the highest counter that a slot names, which may
+// be beyond the head.
+func (w *world) named() (n int) {
+	for c := range w.capacity {
+		n = max(n, int(w.state(c).Since)+1)
+	}
+	return n
+}
 
 func (w *world) decode(st uint64) orbit.ExposedState {
 	return orbit.ExposeState(st, w.config.head)
