@@ -370,7 +370,8 @@ type Fleet struct {
 // exist with its first member. The handle is one member; a process may join
 // more than once.
 //
-// It fails with [ErrName], [ErrSize], [ErrNode] or [ErrFull]; with
+// It fails with [ErrName], [ErrSize], [ErrKind], [ErrGeometry] or [ErrNode];
+// with [ErrFull], after a second in which members may leave; with
 // [ErrNotExist] if the options ask for that; with [ErrForeign], [ErrVersion] or
 // [ErrNoSpace] if shared memory is not as it should be; and with an error that
 // matches [errors.ErrUnsupported] where there is none. It costs some ten system
@@ -387,7 +388,8 @@ func Join(name string, opts Options) (*Fleet, error) {
 }
 
 // Local returns a fleet in this process's own memory, with this process as its
-// only member, on every system. It runs the same code as a shared fleet.
+// only member, on every system. It runs the same code as a shared fleet. It
+// fails with [ErrName], [ErrSize], [ErrKind] or [ErrGeometry].
 func Local(name string, opts Options) (*Fleet, error) {
 	f, err := newFleet(name, opts)
 	if err != nil {
@@ -423,8 +425,8 @@ func newFleet(name string, opts Options) (*Fleet, error) {
 		return nil, problem("fleet "+quote(name)+": expected size "+itoa(opts.Size)+", want 1 to "+itoa(maxMembers), ErrSize)
 	}
 	for kind, g := range opts.Rings {
-		if kind == kindRoster {
-			return nil, problem("options: kind 0 is reserved", ErrKind)
+		if checkKind(kind) != nil && !substrateKind(kind) {
+			return nil, problem("options: kind "+itoa(int(kind))+" is reserved: want a user kind, 1 to "+itoa(int(firstKept-1))+", or a substrate's", ErrKind)
 		}
 		if !g.orDefault().valid(kind) {
 			return nil, within(ringPlace(name, kind), badGeometry(g))
@@ -572,6 +574,11 @@ func (f *Fleet) geometry(kind uint8, declared Geometry) Geometry {
 		return own.orDefault()
 	}
 	return declared.orDefault()
+}
+
+// substrateKind tells whether a kind is of a ring that a substrate stands on.
+func substrateKind(kind uint8) bool {
+	return kind == KindCache || kind >= KindEvents && kind <= KindContest
 }
 
 func checkKind(kind uint8) error {

@@ -1276,6 +1276,21 @@ func TestWaitEndsWhenTheFleetCloses(t *testing.T) {
 	})
 }
 
+func TestGeometryOfAKindThatNobodyCanHaveIsRefused(t *testing.T) {
+	for kind := range 256 {
+		_, err := orbit.Local("local", orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{uint8(kind): {Capacity: 8, PayloadLimit: 512}}})
+		var want error
+		switch uint8(kind) {
+		case orbit.KindCache, orbit.KindEvents, orbit.KindHeartbeat, orbit.KindContest:
+		default:
+			if kind == 0 || kind >= 200 {
+				want = orbit.ErrKind
+			}
+		}
+		wantErr(t, fmt.Sprint("kind ", kind), err, want)
+	}
+}
+
 // A nil context never ends, wherever one is taken.
 func TestNilContextNeverEnds(t *testing.T) {
 	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
