@@ -422,6 +422,27 @@ func TestEveryChangeIsAStepOfAVictim(t *testing.T) {
 	}
 }
 
+// TestSegmentsTruncatedBeforeEveryStep truncates the rings, or the roster,
+// before every step of every operation that nothing is in the way of: it
+// succeeds or fails with an error that says so, and the fleet can be left and
+// removed.
+func TestSegmentsTruncatedBeforeEveryStep(t *testing.T) {
+	binary := buildVictim(t)
+	for _, operation := range append(list(t, binary, "doings"), "open") {
+		t.Run(operation, func(t *testing.T) {
+			out, err := exec.Command(binary, proc.Fleet(t), operation, "truncate").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var times, failed int
+			if _, err := fmt.Sscanf(string(out), "truncated %d damaged %d", &times, &failed); err != nil || times < 12 {
+				t.Errorf("truncated %d times, %v: too few to be true", times, err)
+			}
+			t.Logf("%s", bytes.TrimSpace(out))
+		})
+	}
+}
+
 // TestStopBeforeEveryStep stops a writer before every step of its operations,
 // laps it, and lets it go on: it may damage nothing.
 func TestStopBeforeEveryStep(t *testing.T) {

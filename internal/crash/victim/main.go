@@ -8,6 +8,8 @@
 //	victim obstacles                   lists those that meet something in their way
 //	victim FLEET OPERATION STEP SIGNAL
 //	victim FLEET OPERATION trace       prints where its steps are, and makes all
+//	victim FLEET OPERATION truncate    does it anew for every step, with segments
+//	                                   truncated right before that
 package main
 
 import (
@@ -188,6 +190,8 @@ func main() {
 	all := slices.Concat(doings, obstacles, others)
 	d := all[slices.IndexFunc(all, func(d doing) bool { return d.name == os.Args[2] })]
 	switch how := os.Args[3]; how {
+	case "truncate":
+		fatal(truncate(os.Args[1], d))
 	case "trace":
 		fatal(trace(os.Args[1], d))
 	default:
