@@ -4,12 +4,12 @@
 // every operation that changes shared memory, and looks at what its siblings
 // make of it. A step is an operation on shared memory or a system call; they
 // are not listed anywhere but found in the code itself, in a copy of it that
-// package orbit/internal/overlay makes: a new step is a new test.
+// package orbit/internal/overlay makes: a new step is a new test, and one that
+// no operation comes to fails a test.
 package crash
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -43,15 +43,25 @@ type value struct{ A, B uint64 }
 
 func (value) OrbitKind() uint8 { return 2 }
 
-func buildVictim(t *testing.T) (binary string, operations []string) {
+func buildVictim(t *testing.T) (binary string) {
 	t.Helper()
 	binary = filepath.Join(t.TempDir(), "victim")
 	overlay.Build(t, overlay.Variant{}, "build", "-tags=orbit_overlay", "-o", binary, "./internal/crash/victim")
-	out, err := exec.Command(binary, "list").Output()
-	if err != nil {
-		t.Fatal(err)
+	return binary
+}
+
+// list returns the operations of a victim, of both kinds: "doings" that nothing
+// is in the way of, and those with "obstacles".
+func list(t *testing.T, binary string, kinds ...string) (operations []string) {
+	t.Helper()
+	for _, kind := range kinds {
+		out, err := exec.Command(binary, kind).Output()
+		if err != nil || len(out) == 0 {
+			t.Fatalf("no %s: %v", kind, err)
+		}
+		operations = append(operations, strings.Split(strings.TrimSpace(string(out)), "\n")...)
 	}
-	return binary, strings.Fields(string(out))
+	return operations
 }
 
 // A survivor is the sibling of a victim: it has all there is in a fleet open,
@@ -69,11 +79,19 @@ type survivor struct {
 	cache   *orbit.Cache
 	contest *orbit.Contest
 	heart   *orbit.Heartbeat
+	asleep  uint64     // what the sleeper waits for
+	woken   chan error // what became of its wait
 }
 
 func newSurvivor(t *testing.T) *survivor {
 	t.Helper()
-	s := &survivor{t: t, name: proc.Fleet(t)}
+	return survive(t, proc.Fleet(t), options)
+}
+
+// survive joins a fleet, and opens all there is in it or makes it.
+func survive(t *testing.T, name string, options orbit.Options) *survivor {
+	t.Helper()
+	s := &survivor{t: t, name: name}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -104,6 +122,34 @@ func newSurvivor(t *testing.T) *survivor {
 	return s
 }
 
+// sleep has a reader sleep in the kernel for the next frame.
+func (s *survivor) sleep() {
+	s.t.Helper()
+	s.asleep, s.woken = s.ring.Head(), make(chan error, 1)
+	c, woken := s.ring.Tail(), s.woken
+	c.Grace = time.Minute
+	go func() { woken <- c.Wait(s.t.Context()) }()
+	proc.Eventually(s.t, "a reader sleeps", func() bool { st, err := s.ring.Stats(); return err != nil || st.Waiting })
+}
+
+// wakes fails the test if the sleeper sleeps on.
+func (s *survivor) wakes(where string) {
+	s.t.Helper()
+	select {
+	case err := <-s.woken:
+		if err != nil {
+			s.t.Errorf("%s: a sleeper woke with %v", where, err)
+		}
+		s.woken <- err
+	case <-time.After(wakeLimit):
+		s.t.Fatalf("%s: a sleeper was not woken", where)
+	}
+}
+
+// wakeLimit is how long it may take until a sleeper is awake, on a busy
+// machine. It looks for itself every 100 ms.
+const wakeLimit = 5 * time.Second
+
 // run starts the victim and returns its output and how it ended.
 func (s *survivor) run(binary, operation string, step int) (text string, status syscall.WaitStatus) {
 	s.t.Helper()
@@ -129,12 +175,14 @@ func payload(n int) []byte { return bytes.Repeat([]byte{byte(n)}, n) }
 func (s *survivor) check(where string) {
 	t := s.t
 	t.Helper()
-	asleep := s.ring.Tail()
-	slept := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	go func() { slept <- asleep.Wait(ctx) }()
-
+	if s.woken == nil {
+		s.sleep()
+	}
+	// What the sleeper waits for may be there: then it wakes, though who made it
+	// may have died before it woke anybody.
+	if s.ring.Head() != s.asleep {
+		s.wakes(where)
+	}
 	members, err := s.fleet.Members()
 	if err != nil || len(members) != 1 || members[0].Node != s.fleet.Node() {
 		t.Errorf("%s: members %v, %v, want the survivor alone", where, members, err)
@@ -148,9 +196,8 @@ func (s *survivor) check(where string) {
 		}
 		s.drain(where)
 	}
-	if err := <-slept; err != nil {
-		t.Errorf("%s: a sleeper was not woken: %v", where, err)
-	}
+	s.wakes(where)
+	s.woken = nil
 	if st, err := s.ring.Stats(); err != nil || st.Frames != 8 {
 		t.Errorf("%s: after two laps: %+v, %v, want 8 frames", where, st, err)
 	}
@@ -219,8 +266,12 @@ func (s *survivor) substrates(where string) {
 		t.Errorf("%s: the survivor's guard is not valid", where)
 	}
 	g.Release()
+	before := orbit.Now()
 	if err := s.heart.Beat(); err != nil {
 		t.Errorf("%s: beat: %v", where, err)
+	}
+	if last, err := s.heart.Last(s.fleet.Node()); err != nil || last < before {
+		t.Errorf("%s: after a beat at %d or later: %d, %v", where, before, last, err)
 	}
 }
 
@@ -237,16 +288,22 @@ func (s *survivor) gone(where string) {
 	}
 }
 
+// TestDeathBeforeEveryStep kills a process before every step of every operation,
+// as it goes by itself and as it goes beside what others left half done.
 func TestDeathBeforeEveryStep(t *testing.T) {
-	binary, operations := buildVictim(t)
-	for _, operation := range operations {
+	binary := buildVictim(t)
+	for _, operation := range list(t, binary, "doings", "obstacles") {
 		t.Run(operation, func(t *testing.T) {
 			s := newSurvivor(t)
-			steps := 0
-			for step := 1; ; step++ {
+			steps, last, same := 0, "", 0
+			for step := 1; same < 32; step++ { // at 32, it is a look at one seat after the other
+				s.sleep()
 				text, status := s.run(binary, operation, step)
 				if strings.HasPrefix(text, "done") {
 					break
+				}
+				if same++; text != last {
+					last, same = text, 0
 				}
 				if !status.Signaled() || status.Signal() != syscall.SIGKILL {
 					t.Fatalf("step %d: the victim ended with %v: %s", step, status, text)
@@ -268,43 +325,128 @@ func TestDeathBeforeEveryStep(t *testing.T) {
 }
 
 // TestDeathWhileMakingAFleet kills the first member of a fleet before every
-// step on the way to its first frame.
+// step on the way to all there is in one.
 func TestDeathWhileMakingAFleet(t *testing.T) {
-	binary, _ := buildVictim(t)
-	for _, operation := range []string{"join", "ring"} {
-		for step := 1; ; step++ {
-			name := proc.Fleet(t)
-			s := &survivor{t: t, name: name}
-			text, _ := s.run(binary, operation, step)
-			if strings.HasPrefix(text, "done") {
-				break
+	binary := buildVictim(t)
+	first := options
+	first.Node = victimNode
+	for _, operation := range []string{"join", "ring", "open"} {
+		t.Run(operation, func(t *testing.T) {
+			for step := 1; ; step++ {
+				s := &survivor{t: t, name: proc.Fleet(t)}
+				text, _ := s.run(binary, operation, step)
+				if strings.HasPrefix(text, "done") {
+					return
+				}
+				where := fmt.Sprintf("death before step %d (%s)", step, text)
+				s = survive(t, s.name, first)
+				s.check(where)
+				s.gone(where)
+				if t.Failed() {
+					return
+				}
 			}
-			f, err := orbit.Join(name, orbit.Options{Size: 1, Node: victimNode, Rings: options.Rings})
-			if err != nil {
-				t.Fatalf("%s, death before step %d (%s): join: %v", operation, step, text, err)
+		})
+	}
+}
+
+// TestDeathWhileRemovingAFleet kills who removes a fleet before every step of
+// that: who comes then has a whole fleet, and can remove it.
+func TestDeathWhileRemovingAFleet(t *testing.T) {
+	binary := buildVictim(t)
+	for step := 1; ; step++ {
+		s := newSurvivor(t)
+		s.check("before")
+		s.fleet.Close()
+		text, _ := s.run(binary, "remove", step)
+		if strings.HasPrefix(text, "done") {
+			if left := proc.Segments(s.name); len(left) > 0 {
+				t.Errorf("Remove left %v", left)
 			}
-			r, err := f.Ring(ringKind)
-			if err != nil {
-				t.Fatalf("%s, death before step %d (%s): ring: %v", operation, step, text, err)
-			}
-			if _, err := r.Publish(0, 0, payload(5)); err != nil {
-				t.Fatalf("%s, death before step %d (%s): publish: %v", operation, step, text, err)
-			}
-			f.Close()
-			if err := orbit.Remove(name); err != nil {
-				t.Errorf("%s, death before step %d (%s): remove: %v", operation, step, text, err)
-			}
-			if left, _ := filepath.Glob("/dev/shm/*" + name + "-*"); len(left) > 0 {
-				t.Errorf("%s, death before step %d (%s): left %v", operation, step, text, left)
-			}
+			return
 		}
+		where := fmt.Sprintf("death before step %d (%s)", step, text)
+		s = survive(t, s.name, options)
+		s.check(where)
+		s.gone(where)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// unmet are functions whose steps no victim comes to, and why.
+var unmet = map[string]string{
+	"Contest.evict": "frees what damage left without meaning, where no entry is free",
+	"mapMemory":     "has a call for each kind of processor",
+	"monotonic":     "is asked before the program begins",
+}
+
+// TestEveryChangeIsAStepOfAVictim holds the operations to the code: wherever it
+// changes shared memory or enters the kernel, some operation comes by, and is
+// killed there by the tests above.
+func TestEveryChangeIsAStepOfAVictim(t *testing.T) {
+	binary := buildVictim(t)
+	root, err := overlay.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := overlay.Changes(root)
+	if err != nil || len(places) < 50 {
+		t.Fatalf("%d places, %v: too few to be true", len(places), err)
+	}
+	trace := func(fleet, operation string) {
+		t.Helper()
+		out, err := exec.Command(binary, fleet, operation, "trace").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", operation, err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			words := strings.Fields(line)
+			delete(places, words[len(words)-1])
+		}
+	}
+	s := newSurvivor(t)
+	for _, operation := range list(t, binary, "doings", "obstacles") {
+		s.sleep()
+		trace(s.name, operation)
+		s.check("after " + operation)
+	}
+	s.gone("in the end")
+	trace(s.name, "open")
+	trace(s.name, "remove")
+	for place, function := range places {
+		if unmet[function] == "" {
+			t.Errorf("no operation of a victim comes to %s, in %s", place, function)
+		}
+	}
+}
+
+// TestSegmentsTruncatedBeforeEveryStep truncates the rings, or the roster,
+// before every step of every operation that nothing is in the way of: it
+// succeeds or fails with an error that says so, and the fleet can be left and
+// removed.
+func TestSegmentsTruncatedBeforeEveryStep(t *testing.T) {
+	binary := buildVictim(t)
+	for _, operation := range append(list(t, binary, "doings"), "open") {
+		t.Run(operation, func(t *testing.T) {
+			out, err := exec.Command(binary, proc.Fleet(t), operation, "truncate").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var times, failed int
+			if _, err := fmt.Sscanf(string(out), "truncated %d damaged %d", &times, &failed); err != nil || times < 12 {
+				t.Errorf("truncated %d times, %v: too few to be true", times, err)
+			}
+			t.Logf("%s", bytes.TrimSpace(out))
+		})
 	}
 }
 
 // TestStopBeforeEveryStep stops a writer before every step of its operations,
 // laps it, and lets it go on: it may damage nothing.
 func TestStopBeforeEveryStep(t *testing.T) {
-	binary, _ := buildVictim(t)
+	binary := buildVictim(t)
 	for _, operation := range []string{"publish", "batch", "mint", "reset", "leave"} {
 		t.Run(operation, func(t *testing.T) {
 			s := newSurvivor(t)
@@ -341,7 +483,7 @@ func TestStopBeforeEveryStep(t *testing.T) {
 // look at a seat, in which meanwhile one member follows another: it lists the
 // one or the other or none, and never the node of one with what is the other's.
 func TestMemberIsListedWholeOrNotAtAll(t *testing.T) {
-	binary, _ := buildVictim(t)
+	binary := buildVictim(t)
 	s := newSurvivor(t)
 	join := func(node uint16) (*orbit.Fleet, string) {
 		f, err := orbit.Join(s.name, orbit.Options{Size: 2, Node: node})

@@ -226,7 +226,7 @@ func wholeSegment(path string) error {
 	for i := range b.capacity() {
 		// Zero is the state of a slot that nobody wrote yet, and of no other.
 		st := b.word(b.slot(uint64(i)))
-		if c := st >> 24; int(c)%b.capacity() != i || st == 0 && b.word(offHead) == 0 {
+		if c := st >> 24; c%uint64(b.capacity()) != uint64(i) || st == 0 && b.word(offHead) == 0 {
 			return fmt.Errorf("%s: slot %d names counter %d", path, i, c)
 		}
 	}

@@ -183,7 +183,7 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			rounds := 1000
+			rounds := 2000
 			if testing.Short() {
 				rounds = 100
 			}

@@ -67,11 +67,14 @@ func start(t testing.TB, role string, args ...string) *proc.Process {
 	return proc.Start(t, "play", append([]string{role}, args...)...)
 }
 
-// startIn starts a role in new namespaces: those of the flags of unshare(1).
-// It skips the test where the machine does not allow them.
+// startIn starts a role in new namespaces: those of the flags of unshare(1),
+// and one of users around them for those who are not root. It skips the test
+// where the machine does not allow them.
 func startIn(t *testing.T, flags, role string, args ...string) *proc.Process {
 	t.Helper()
-	proc.NeedRoot(t, "make namespaces")
+	if os.Geteuid() != 0 {
+		flags = "--user --map-current-user --keep-caps " + flags
+	}
 	argv := append(strings.Fields(flags), "--fork", "--kill-child")
 	if out, err := exec.Command("unshare", append(argv, "true")...).CombinedOutput(); err != nil {
 		t.Skipf("this machine allows no unshare %s: %v %s", flags, err, out)

@@ -79,9 +79,12 @@ var loops = map[string][]string{
 }
 
 // systemCalls are the functions of package syscall that enter the kernel and
-// have a stand-in, and harmlessCalls those that need none.
+// have a stand-in, lookingCalls those of them that change nothing, and
+// harmlessCalls those that need none.
 var (
 	systemCalls = set("Open Close Fchmod Fallocate Fstat Lstat Pread ReadDirent Unlink FcntlFlock Syscall6 RawSyscall6 RawSyscall")
+
+	lookingCalls = set("Fstat Lstat Pread ReadDirent")
 
 	harmlessCalls = set("BytePtrFromString NsecToTimespec ParseDirent Geteuid Getpid Errno")
 )
@@ -191,6 +194,51 @@ func read(root string) (map[string]string, error) {
 		sources[filepath.Base(p)] = string(text)
 	}
 	return sources, nil
+}
+
+// Changes returns the places in the sources for Linux that change memory by
+// atomic operations on its address, or enter the kernel for more than to look:
+// as "ring.go:276", with the function that is there. A deferred call is not
+// among them, for it is made elsewhere.
+func Changes(root string) (map[string]string, error) {
+	sources, err := read(root)
+	if err != nil {
+		return nil, err
+	}
+	places := map[string]string{}
+	for name, text := range sources {
+		f := &file{name: name, set: token.NewFileSet()}
+		if f.foreign() {
+			continue
+		}
+		if f.tree, err = parser.ParseFile(f.set, name, text, parser.SkipObjectResolution); err != nil {
+			return nil, err
+		}
+		for _, d := range f.tree.Decls {
+			d, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if _, deferred := n.(*ast.DeferStmt); deferred {
+					return false
+				}
+				if call, ok := n.(*ast.CallExpr); ok && changes(call) {
+					places[name+":"+strconv.Itoa(f.set.Position(call.Pos()).Line)] = funcName(d)
+				}
+				return true
+			})
+		}
+	}
+	return places, nil
+}
+
+func changes(call *ast.CallExpr) bool {
+	if isSelector(call.Fun, "syscall", "") {
+		name := call.Fun.(*ast.SelectorExpr).Sel.Name
+		return systemCalls[name] && !lookingCalls[name]
+	}
+	return isSelector(call.Fun, "atomic", "") && !strings.HasPrefix(call.Fun.(*ast.SelectorExpr).Sel.Name, "Load")
 }
 
 // Instrument returns the instrumented copies of a package's sources, by name.

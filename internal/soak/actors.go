@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -35,14 +36,15 @@ var scenarios = [...]struct {
 	{"join and leave", (*actorState).comeAndGo},
 }
 
-// tally is what an actor finds, and says at its end.
-type tally struct{ torn, unaccounted uint64 }
-
-const tallyFormat = "saw %d torn, %d unaccounted"
+// What an actor says at its end, and how it begins to tell what must not be.
+const (
+	wellDone    = "end"
+	torn        = "torn"
+	unaccounted = "unaccounted"
+)
 
 // actorState is an actor as it sees itself.
 type actorState struct {
-	tally
 	fleet    *orbit.Fleet
 	scenario int
 	board    board
@@ -61,12 +63,11 @@ func play() (code int) {
 		a.done.Store(true)
 	}()
 	role := os.Getenv(roleEnv)
-	err := a.act(role)
-	fmt.Printf(tallyFormat+"\n", a.torn, a.unaccounted)
-	if err != nil {
+	if err := a.act(role); err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
 		return 1
 	}
+	fmt.Println(wellDone)
 	return 0
 }
 
@@ -126,12 +127,13 @@ func (a *actorState) write() error {
 			_, err = r.Mint()
 		case 1:
 			for i := range batch {
-				batch[i].Payload = selfVerifying(batch[i].Payload[:0], rand.Uint64(), n)
+				p := selfVerifying(batch[i].Payload[:0], rand.Uint64(), n)
+				batch[i].Payload, batch[i].Version = p, sum(p)
 			}
 			done, err = r.PublishBatch(batch)
 		default:
 			a.buf = selfVerifying(a.buf[:0], rand.Uint64(), n)
-			_, err = r.Publish(byte(n), uint64(n), a.buf)
+			_, err = r.Publish(byte(n), sum(a.buf), a.buf)
 		}
 		if unlessBusy(err) != nil {
 			return err
@@ -150,6 +152,7 @@ func (a *actorState) read() error {
 	}
 	cursors := make([]*orbit.Cursor, len(all))
 	starts := make([]uint64, len(all))
+	told := make([]orbit.Tally, len(all)) // by the results, one by one
 	for i, r := range all {
 		cursors[i] = r.Oldest()
 		cursors[i].Grace = 200 * time.Millisecond
@@ -159,19 +162,29 @@ func (a *actorState) read() error {
 		end = a.done.Load()
 		for i, c := range cursors {
 			for range 256 {
-				frame, _, err := c.Next(a.buf[:0])
+				frame, gap, err := c.Next(a.buf[:0])
+				told[i].Overwritten += gap.Overwritten
+				told[i].Holes += gap.Holes
+				told[i].Lost += gap.Lost
 				if errors.Is(err, orbit.ErrNoFrame) {
 					break
 				}
 				if err != nil {
 					return err
 				}
-				a.check(frame.ID, frame.Payload)
+				told[i].Delivered++
+				a.checkFrame(frame)
+				if at := orbit.MakeNetID64(0, 0, c.Position()-1); frame.ID.Counter() != at.Counter() {
+					violation(unaccounted+": the frame of counter %d at %d", frame.ID.Counter(), at.Counter())
+				}
 			}
 			t := c.Tally()
-			a.account(t.Delivered+t.Total(), c.Position()-starts[i])
+			a.account(t.Delivered+t.Total(), c.Position()-starts[i], t.Delivered, told[i].Delivered)
+			if t.Gap != told[i].Gap {
+				violation(unaccounted+": a reader's tally is %+v, by its results %+v", t, told[i])
+			}
 			if frame, err := all[i].Newest(a.buf[:0]); err == nil {
-				a.check(frame.ID, frame.Payload)
+				a.checkFrame(frame)
 			} else if !errors.Is(err, orbit.ErrNoFrame) && unlessBusy(err) != nil {
 				return err
 			}
@@ -180,20 +193,27 @@ func (a *actorState) read() error {
 	return nil
 }
 
+// checkFrame checks a frame of a writer, whose version vouches for every byte.
+func (a *actorState) checkFrame(f orbit.Frame) {
+	a.check(f.ID, f.Payload)
+	if len(f.Payload) > 0 && f.Version != sum(f.Payload) {
+		violation(torn+": frame %v of %d bytes has the version of another", f.ID, len(f.Payload))
+	}
+}
+
 func (a *actorState) check(id orbit.NetID64, payload []byte) {
 	a.did(1)
 	a.buf = payload
 	if !verify(payload) {
-		a.torn++
-		violation("torn frame %v of %d bytes", id, len(payload))
+		violation(torn+": frame %v of %d bytes", id, len(payload))
 	}
 }
 
-// account checks that a reader explains every counter it passed.
-func (a *actorState) account(explained, passed uint64) {
-	if explained != passed {
-		a.unaccounted++
-		violation("a reader passed %d counters and explains %d", passed, explained)
+// account checks that a reader explains every counter it passed, and delivered
+// as much as it says.
+func (a *actorState) account(explained, passed, delivered, got uint64) {
+	if explained != passed || delivered != got {
+		violation(unaccounted+": a reader passed %d counters and explains %d; it delivered %d frames and says %d", passed, explained, got, delivered)
 	}
 }
 
@@ -205,7 +225,7 @@ func (a *actorState) tellAndHear() error {
 	}
 	topics := []string{"a", "ab", "b"}
 	subs := []*orbit.Subscriber{bus.SubscribeOldest(), bus.SubscribeNow(orbit.TopicPrefix("a")), bus.SubscribeNow(orbit.Topic("b"))}
-	starts := make([]uint64, len(subs))
+	starts, got := make([]uint64, len(subs)), make([]uint64, len(subs))
 	for i, s := range subs {
 		s.Grace = 200 * time.Millisecond
 		starts[i] = s.Position().Counter
@@ -226,13 +246,14 @@ func (a *actorState) tellAndHear() error {
 				if err != nil {
 					return err
 				}
+				got[i]++
 				a.check(ev.ID, ev.Payload)
 				if i == 1 && ev.Topic[0] != 'a' || i == 2 && string(ev.Topic) != "b" {
 					violation("subscriber %d got topic %q", i, ev.Topic)
 				}
 			}
 			t := s.Tally()
-			a.account(t.Delivered+t.Filtered+t.Total(), s.Position().Counter-starts[i])
+			a.account(t.Delivered+t.Filtered+t.Total(), s.Position().Counter-starts[i], t.Delivered, got[i])
 		}
 	}
 	return nil
@@ -285,8 +306,7 @@ func (a *actorState) cache() error {
 func (a *actorState) lookUp(c *orbit.Cache, key string, n int) error {
 	value, ok, err := c.AppendGet(a.buf[:0], key)
 	if ok && (!verify(value) || binary.LittleEndian.Uint64(value)>>32 != uint64(n)) {
-		a.torn++
-		violation("cache: torn value of %q", key)
+		violation(torn+": value of %q", key)
 	}
 	return err
 }
@@ -349,10 +369,15 @@ func (a *actorState) isMember(node uint16) (bool, error) {
 	return false, err
 }
 
-// selfVerifying appends n bytes of which each follows from the first eight.
+// sum is what a frame has for its version: it vouches for every byte, and for
+// how many there are.
+func sum(p []byte) uint64 { return uint64(crc32.ChecksumIEEE(p))<<32 | uint64(len(p)) }
+
+// selfVerifying appends n bytes of which each follows from the first eight, and
+// from how many they are.
 func selfVerifying(b []byte, tag uint64, n int) []byte {
 	start := len(b)
-	for x := tag; len(b) < start+n; x = x*6364136223846793005 + 1442695040888963407 {
+	for x := tag; len(b) < start+n; x = x*6364136223846793005 + 1442695040888963407 + uint64(n) {
 		b = binary.LittleEndian.AppendUint64(b, x)
 	}
 	return b[:start+n]

@@ -92,6 +92,9 @@ func soak(length time.Duration, each int, seed uint64, out io.Writer) error {
 	if err := orbit.Remove(s.fleet); err != nil {
 		after = append(after, fmt.Errorf("remove: %w", err))
 	}
+	if left, _ := filepath.Glob("/dev/shm/orbit-" + s.fleet + "-*"); len(left) > 0 {
+		after = append(after, fmt.Errorf("left in shared memory: %v", left))
+	}
 	fmt.Fprintf(out, "storm of %v, seed %d\n\n", length, seed)
 	return s.print(out, after)
 }
@@ -163,6 +166,24 @@ func inspect(f *orbit.Fleet) (failed []error) {
 	check("cache", sound(cache.Ring()))
 	contest, err := orbit.OpenContest(f)
 	check("contest", err)
+	for range contest.Ring().Geometry().Capacity { // each claim and its release make a frame
+		g, err := orbit.Claim[subject](contest, "end", "end", time.Minute)
+		if err == nil {
+			err = g.Release()
+		}
+		if err != nil {
+			check("claim", err)
+			break
+		}
+	}
+	check("contest", sound(contest.Ring()))
+	heart, err := orbit.Heartbeats(f)
+	check("heartbeats", err)
+	for range 2 * heart.Ring().Geometry().Capacity {
+		err = heart.Beat()
+	}
+	check("beat", err)
+	check("heartbeats", sound(heart.Ring()))
 	holders, err := contest.Holders()
 	check("holders", err)
 	for _, h := range holders {

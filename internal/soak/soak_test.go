@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -35,5 +36,37 @@ func TestStormDoesNoDamage(t *testing.T) {
 	left, _ := filepath.Glob("/dev/shm/orbit-soak*")
 	if len(left) > 0 {
 		t.Errorf("left %v", left)
+	}
+}
+
+// TestStormNoticesWhatMustNotBe: nearly all actors are killed, so what one tells
+// of before that has to count, and that one ends by itself.
+func TestStormNoticesWhatMustNotBe(t *testing.T) {
+	run := func(script string) (r row) {
+		t.Helper()
+		a := &actor{Cmd: exec.Command("sh", "-c", script), output: &bytes.Buffer{}}
+		a.Cmd.Stdout = a.output
+		out, err := a.StdinPipe() // open for as long as the script is to run
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		if err := a.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		var s storm
+		s.kill(a)
+		return s.rows[0]
+	}
+	if r := run("read line"); len(r.violations) != 0 || r.kills != 1 {
+		t.Errorf("killed as it should be: %+v, want no violation", r)
+	}
+	if r := run("exit 1"); len(r.violations) != 1 {
+		t.Errorf("ended with an error before it was killed: %+v, want a violation", r)
+	}
+	r := run("echo torn: a frame; echo unaccounted: a counter; echo something else; read line")
+	if r.torn != 1 || r.unaccounted != 1 || len(r.violations) != 3 {
+		t.Errorf("told of three things: %+v, want all of them", r)
 	}
 }

@@ -113,15 +113,17 @@ func (s *storm) blow(length time.Duration, each int) error {
 	return nil
 }
 
-// kill ends a process, which may have found a violation before.
+// kill ends a process, which may have found a violation before, or have ended
+// by itself, as none may.
 func (s *storm) kill(a *actor) {
 	a.Process.Kill()
-	a.Wait()
+	err := a.Wait()
 	r := &s.rows[a.scenario]
 	r.kills++
-	if out := a.output.String(); out != "" {
-		r.violate("%s: %s", scenarios[a.scenario].name, strings.TrimSpace(out))
+	if status, ok := a.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		r.violate("%s: ended before it was killed: %v", scenarios[a.scenario].name, err)
 	}
+	r.hear(a)
 }
 
 // calm lets all who live end by themselves, and adds up what they report.
@@ -138,28 +140,29 @@ func (s *storm) calm() {
 		})
 		err := a.Wait()
 		overdue.Stop()
-		s.rows[a.scenario].hear(a, err)
+		r := &s.rows[a.scenario]
+		if err != nil {
+			r.violate("%s: %v", scenarios[a.scenario].name, err)
+		}
+		if !r.hear(a) {
+			r.violate("%s: it does not say that it came to its end", scenarios[a.scenario].name)
+		}
 	}
 }
 
-// hear adds what an actor reported: what it found, and last how much of it.
-func (r *row) hear(a *actor, end error) {
-	name := scenarios[a.scenario].name
-	if end != nil {
-		r.violate("%s: %v", name, end)
-	}
-	counted := false
+// hear adds what an actor told of, and returns whether it came to its end.
+func (r *row) hear(a *actor) (ended bool) {
 	for lines := bufio.NewScanner(a.output); lines.Scan(); {
-		var n tally
-		if _, err := fmt.Sscanf(lines.Text(), tallyFormat, &n.torn, &n.unaccounted); err != nil {
-			r.violate("%s: %s", name, lines.Text())
+		switch what, _, _ := strings.Cut(lines.Text(), ":"); what {
+		case wellDone:
+			ended = true
 			continue
+		case torn:
+			r.torn++
+		case unaccounted:
+			r.unaccounted++
 		}
-		counted = true
-		r.torn += n.torn
-		r.unaccounted += n.unaccounted
+		r.violate("%s: %s", scenarios[a.scenario].name, lines.Text())
 	}
-	if !counted {
-		r.violate("%s: no report", name)
-	}
+	return ended
 }

@@ -174,10 +174,15 @@ func contains(spans []span, addr uint64) bool {
 
 const futexWake, futexCommand = 1, 0x7f
 
+// futexTime64 is the runtime's futex call where words have 32 bits.
+const futexTime64 = 422
+
+func isFutex(nr uint64) bool { return nr == syscall.SYS_FUTEX || nr == futexTime64 }
+
 // wakes counts the calls that wake sleepers on words of a mapping.
 func wakes(calls []call, ring []span) (n int) {
 	for _, c := range calls {
-		if c.nr == syscall.SYS_FUTEX && contains(ring, c.args[0]) && c.args[1]&futexCommand == futexWake {
+		if isFutex(c.nr) && contains(ring, c.args[0]) && c.args[1]&futexCommand == futexWake {
 			n++
 		}
 	}
@@ -187,7 +192,7 @@ func wakes(calls []call, ring []span) (n int) {
 // runtimeCalls are those that the Go runtime makes on whatever thread it finds:
 // to preempt a goroutine, to hand its thread's work on, to start a timer.
 var runtimeCalls = []uint64{
-	syscall.SYS_FUTEX, syscall.SYS_SCHED_YIELD, syscall.SYS_RT_SIGRETURN, syscall.SYS_RT_SIGPROCMASK,
+	syscall.SYS_FUTEX, futexTime64, syscall.SYS_SCHED_YIELD, syscall.SYS_RT_SIGRETURN, syscall.SYS_RT_SIGPROCMASK,
 	syscall.SYS_SIGALTSTACK, syscall.SYS_NANOSLEEP, syscall.SYS_TGKILL, syscall.SYS_GETPID, syscall.SYS_GETTID,
 	syscall.SYS_MADVISE, syscall.SYS_MMAP, syscall.SYS_WRITE, syscall.SYS_EPOLL_PWAIT, syscall.SYS_CLONE,
 	syscall.SYS_RESTART_SYSCALL,
@@ -196,7 +201,7 @@ var runtimeCalls = []uint64{
 // foreign returns the calls that the runtime does not make.
 func foreign(calls []call, ring []span) []call {
 	return slices.DeleteFunc(slices.Clone(calls), func(c call) bool {
-		return slices.Contains(runtimeCalls, c.nr) && !(c.nr == syscall.SYS_FUTEX && contains(ring, c.args[0]))
+		return slices.Contains(runtimeCalls, c.nr) && !(isFutex(c.nr) && contains(ring, c.args[0]))
 	})
 }
 

@@ -2,13 +2,19 @@
 
 // Victim is built against the instrumented copy of package orbit by the tests
 // of orbit/internal/crash. It does one operation and sends itself a signal
-// right before one of its steps.
+// right before one of its steps, given by its number or as the first of a kind.
 //
+//	victim doings                      lists operations that nothing is in the way of
+//	victim obstacles                   lists those that meet something in their way
 //	victim FLEET OPERATION STEP SIGNAL
+//	victim FLEET OPERATION trace       prints where its steps are, and makes all
+//	victim FLEET OPERATION truncate    does it anew for every step, with segments
+//	                                   truncated right before that
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -56,6 +62,10 @@ type victim struct {
 	contest *orbit.Contest
 	guard   *orbit.Guard
 	heart   *orbit.Heartbeat
+
+	other    *orbit.Ring // of another member in the same process
+	puppet   *puppet
+	numbered bool // the claim has its order number
 }
 
 func (v *victim) join() (err error) {
@@ -105,23 +115,29 @@ func payload(n int) []byte {
 	return p
 }
 
+func (v *victim) publish() error { _, err := v.ring.Publish(1, 1, payload(40)); return err }
+
+func (v *victim) bind() (err error) {
+	if err = v.join(); err == nil {
+		v.values, err = orbit.Bind[value](v.fleet)
+	}
+	return err
+}
+
+// doings are the operations as they go where nothing is in their way; more, and
+// what may be in their way, are in obstacles.go.
 var doings = []doing{
 	{"join", nil, (*victim).join},
 	{"ring", (*victim).join, func(v *victim) error { _, err := v.fleet.Ring(1); return err }},
 	{"leave", (*victim).open, func(v *victim) error { return v.fleet.Close() }},
-	{"publish", (*victim).open, func(v *victim) error { _, err := v.ring.Publish(1, 1, payload(40)); return err }},
+	{"publish", (*victim).open, (*victim).publish},
 	{"batch", (*victim).open, func(v *victim) error {
-		_, err := v.ring.PublishBatch([]orbit.Frame{{Payload: payload(8)}, {Payload: payload(16)}, {Payload: payload(24)}})
+		_, err := v.ring.PublishBatch([]orbit.Frame{{Payload: payload(8)}, {Payload: payload(64)}, {Payload: payload(24)}})
 		return err
 	}},
 	{"mint", (*victim).open, func(v *victim) error { _, err := v.ring.Mint(); return err }},
 	{"reset", (*victim).open, func(v *victim) error { return v.ring.Reset() }},
-	{"store", func(v *victim) (err error) {
-		if err = v.join(); err == nil {
-			v.values, err = orbit.Bind[value](v.fleet)
-		}
-		return err
-	}, func(v *victim) error { _, err := v.values.Store(value{1, 1}); return err }},
+	{"store", (*victim).bind, func(v *victim) error { _, err := v.values.Store(value{1, 1}); return err }},
 	{"event", func(v *victim) (err error) {
 		if err = v.join(); err == nil {
 			v.bus, err = orbit.Events(v.fleet)
@@ -142,9 +158,12 @@ var doings = []doing{
 	}, func(v *victim) error { return v.heart.Beat() }},
 }
 
-// looks are operations that leave nothing behind, and are not listed.
-var looks = []doing{
+// others are operations that are not listed: what they leave behind is looked
+// at by tests of their own.
+var others = []doing{
 	{"members", (*victim).observe, (*victim).members},
+	{"remove", nil, func(v *victim) error { return orbit.Remove(v.name) }},
+	{"hoard", (*victim).hoard, func(v *victim) error { return v.guard.Release() }},
 }
 
 func (v *victim) observe() (err error) {
@@ -162,39 +181,70 @@ func (v *victim) members() error {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "list" {
-		for _, d := range doings {
+	if len(os.Args) == 2 {
+		for _, d := range map[string][]doing{"doings": doings, "obstacles": obstacles}[os.Args[1]] {
 			fmt.Println(d.name)
 		}
 		return
 	}
-	fatal := func(err error) {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "victim:", err)
-			os.Exit(1)
+	all := slices.Concat(doings, obstacles, others)
+	d := all[slices.IndexFunc(all, func(d doing) bool { return d.name == os.Args[2] })]
+	switch how := os.Args[3]; how {
+	case "truncate":
+		fatal(truncate(os.Args[1], d))
+	case "trace":
+		fatal(trace(os.Args[1], d))
+	default:
+		sig, err := strconv.Atoi(os.Args[4])
+		fatal(err)
+		fatal(fall(os.Args[1], d, how, syscall.Signal(sig)))
+	}
+}
+
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "victim:", err)
+		os.Exit(1)
+	}
+}
+
+// run does an operation, and calls next before each of its steps.
+func (d doing) run(v *victim, next func(what string)) (prepared, done error) {
+	if d.prepare != nil {
+		if err := d.prepare(v); err != nil {
+			return err, nil
 		}
 	}
-	all := slices.Concat(doings, looks)
-	i := slices.IndexFunc(all, func(d doing) bool { return d.name == os.Args[2] })
-	last, err := strconv.Atoi(os.Args[3])
-	fatal(err)
-	sig, err := strconv.Atoi(os.Args[4])
-	fatal(err)
-	v := &victim{name: os.Args[1]}
-	if d := all[i]; d.prepare != nil {
-		fatal(d.prepare(v))
+	amid := meanwhile[d.name]
+	before := func(what string) {
+		if amid != nil && amid(v, what) {
+			amid = nil
+		}
+		next(what)
 	}
+	step.Before, step.System = func(k step.Kind, _ unsafe.Pointer) { before(k.String()) }, before
+	defer func() { step.Before, step.System = nil, nil }()
+	return nil, d.act(v)
+}
+
+// fall sends this process a signal before a step of an operation.
+func fall(fleet string, d doing, last string, sig syscall.Signal) error {
+	v := &victim{name: fleet}
 	steps := 0
+	here := func(what string) bool {
+		steps++
+		return last == what || last == strconv.Itoa(steps)
+	}
 	next := func(what string) {
-		if steps++; steps == last {
+		if here(what) {
 			fmt.Println(what, step.Where())
-			syscall.Kill(os.Getpid(), syscall.Signal(sig))
+			syscall.Kill(os.Getpid(), sig)
 			<-context.Background().Done() // a signal may take a moment
 		}
 	}
-	if syscall.Signal(sig) == syscall.SIGSTOP {
+	if sig == syscall.SIGSTOP {
 		next = func(what string) {
-			if steps++; steps == last {
+			if here(what) {
 				fmt.Println(what, step.Where())
 				// Sent to the process it might find another thread first, and this
 				// one would go on for a while.
@@ -204,12 +254,17 @@ func main() {
 			}
 		}
 	}
-	step.Before = func(k step.Kind, _ unsafe.Pointer) { next(k.String()) }
-	step.System = next
-	fatal(all[i].act(v))
-	step.Before, step.System = nil, nil
-	fmt.Println("done", steps)
-	if syscall.Signal(sig) == syscall.SIGSTOP && v.fleet != nil {
-		fatal(v.fleet.Close())
+	if err := errors.Join(d.run(v, next)); err != nil {
+		return err
 	}
+	fmt.Println("done", steps)
+	if sig == syscall.SIGSTOP && v.fleet != nil {
+		return v.fleet.Close()
+	}
+	return nil
+}
+
+// trace prints where the steps of an operation are.
+func trace(fleet string, d doing) error {
+	return errors.Join(d.run(&victim{name: fleet}, func(what string) { fmt.Println(what, step.Where()) }))
 }
