@@ -428,7 +428,7 @@ func TestEveryChangeIsAStepOfAVictim(t *testing.T) {
 // removed.
 func TestSegmentsTruncatedBeforeEveryStep(t *testing.T) {
 	binary := buildVictim(t)
-	for _, operation := range append(list(t, binary, "doings"), "open") {
+	for _, operation := range append(list(t, binary, "doings"), "open", "members beside a dead one") {
 		t.Run(operation, func(t *testing.T) {
 			out, err := exec.Command(binary, proc.Fleet(t), operation, "truncate").CombinedOutput()
 			if err != nil {

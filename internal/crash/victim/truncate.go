@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"time"
 
 	"orbit"
 	"orbit/internal/overlay/step"
@@ -79,13 +77,6 @@ func cutBefore(name string, d doing, at int, roster bool, size int64) (where str
 		}
 	}
 	e := orbit.Remove(name)
-	for i := 0; i < 100 && errors.Is(e, orbit.ErrInUse); i++ {
-		// A fault can leave a lock behind, which goes with the last mapping of
-		// the roster: that is the collector's to take.
-		runtime.GC()
-		time.Sleep(time.Millisecond)
-		e = orbit.Remove(name)
-	}
 	if e != nil && !errors.Is(e, orbit.ErrNotExist) {
 		return where, fmt.Errorf("Remove: %w", e)
 	}
