@@ -1016,17 +1016,23 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	if err != nil {
 		return err
 	}
+	node, admitted := uint16(0), false
+	defer func() { // even if the roster is truncated now: to close it frees no lock
+		if !admitted {
+			ro.file.unlockNode(node, ro.nodeMark(node))
+			ro.file.unlockSeat(i, ro.mark(i))
+		}
+	}()
 	// Whoever removes the fleet holds all seats, so from here on the roster
 	// keeps its name, if it still has it.
 	if !ro.file.linked() {
-		ro.file.unlockSeat(i, ro.mark(i))
 		return ErrFull
 	}
-	node, err := ro.takeNode(f.opts.Node, i)
+	n, err := ro.takeNode(f.opts.Node, i)
 	if err != nil {
-		ro.file.unlockSeat(i, ro.mark(i))
 		return err
 	}
+	node = n
 	last := atomic.LoadUint64(ro.seat(i, 0))
 	turn := (last>>1 + 1) & turnMask
 	// The seat is nobody's while it is written, so that nobody is seen in it as
@@ -1038,6 +1044,7 @@ func (ro *roster) admit(f *Fleet) (err error) {
 	atomic.StoreUint64(ro.seat(i, 0), sealed(turn<<1|seatTaken))
 	f.node = node
 	f.owner = uint64(i)<<turnBits | turn
+	admitted = true
 	return nil
 }
 
@@ -1083,10 +1090,11 @@ func named(fleet string, h *segmentHeader) error {
 		n, err = file.readHeader(page[:])
 		file.close()
 		found, e := decodeHeader(page[:n], int64(h.size))
-		switch {
-		case err != nil || e == nil && found == *h:
+		if err != nil || e == nil && found == *h {
 			return nil
-		case e != nil && file.size < int64(h.size):
+		}
+		// Now, for it may have been truncated since it was opened.
+		if size, ok := shmSize(segmentName(fleet, h.kind)); e != nil && ok && size < int64(h.size) {
 			return damage(fleet, *h)
 		}
 	} else if err != ErrNotExist && !errors.Is(err, ErrForeign) {
@@ -1305,8 +1313,8 @@ func (ro *roster) bury(i int, st uint64) {
 		return
 	}
 	if ok, _ := ro.file.lockSeat(i, ro.mark(i)); ok {
+		defer ro.file.unlockSeat(i, ro.mark(i)) // even if the roster is truncated now
 		atomic.CompareAndSwapUint64(ro.seat(i, 0), st, sealed(st&^seatTaken))
-		ro.file.unlockSeat(i, ro.mark(i))
 	}
 }
 

@@ -445,8 +445,8 @@ var faults = []fault{
 	{
 		name:    "a removed fleet is joined",
 		file:    "orbit.go",
-		old:     "if !ro.file.linked() {\n\t\tro.file.unlockSeat",
-		new:     "if false {\n\t\tro.file.unlockSeat",
+		old:     "if !ro.file.linked() {\n\t\treturn ErrFull",
+		new:     "if false {\n\t\treturn ErrFull",
 		life:    "Who joins while the fleet is removed is alone in a fleet that nobody can find.",
 		noticed: fleet("TestFleetIsRemovedUnderTheFeetOfJoiners"),
 	},
