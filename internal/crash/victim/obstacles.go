@@ -20,7 +20,7 @@ import (
 var obstacles = []doing{
 	{"open", (*victim).join, (*victim).openAll},
 	{"wait", (*victim).bind, func(v *victim) error {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond) // in which a loaded machine comes to sleep, too
 		defer cancel()
 		return unless(context.DeadlineExceeded, v.values.Ring().Tail().Wait(ctx))
 	}},
