@@ -19,6 +19,7 @@ var configs = []config{
 	{name: "2 2w cursor jump", capacity: 2, filled: 1, jumps: 1, threads: []string{"publish", "publish", "next next"}},
 	{name: "1 3w", capacity: 1, filled: 1, threads: []string{"publish", "publish", "publish"}},
 	{horizon: 5, name: "2 3w", capacity: 2, filled: 2, threads: []string{"publish", "publish", "publish"}},
+	{horizon: 5, name: "2 3w d", capacity: 2, filled: 2, deaths: 1, threads: []string{"publish", "publish", "publish"}},
 	{horizon: 7, name: "2 3w far", capacity: 2, filled: 2, threads: []string{"publish", "publish", "publish"}},
 	{name: "1 3w 2d", capacity: 1, filled: 1, deaths: 2, threads: []string{"publish", "publish", "publish"}},
 	{horizon: 6, name: "2 3w 2d", capacity: 2, filled: 2, deaths: 2, threads: []string{"publish", "publish", "publish"}},
