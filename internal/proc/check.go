@@ -41,6 +41,15 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// NeedNative skips a test that looks at the system calls of processes: those of
+// an emulated one are its emulator's.
+func NeedNative(t testing.TB) {
+	t.Helper()
+	if run := os.Getenv(execEnv); run != "" {
+		t.Skipf("run by %s, which makes system calls of its own", run)
+	}
+}
+
 // NeedRoot skips a test that only the superuser can run.
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()

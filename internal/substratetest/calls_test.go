@@ -81,6 +81,7 @@ func traced(args []string) (err error) {
 // startTraced starts a helper that does an operation, and follows it.
 func startTraced(t *testing.T, name, operation string) (p *proc.Process, rounds <-chan []call) {
 	t.Helper()
+	proc.NeedNative(t)
 	p = proc.StartEnv(t, []string{"GOGC=off"}, "traced", name, operation)
 	tid, err := strconv.Atoi(line(p))
 	if err != nil {
@@ -204,6 +205,7 @@ func startSleepers(t *testing.T, name string, n int) *proc.Process {
 // sleeps in the kernel, and no more than one.
 func fallAsleep(t *testing.T, name string, procs ...*proc.Process) {
 	t.Helper()
+	proc.NeedNative(t)
 	for _, p := range procs {
 		if got := ask(p, "sleep"); got != "asleep" {
 			t.Fatalf("the sleepers say %q, want asleep", got)
