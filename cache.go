@@ -81,8 +81,9 @@ var cacheGeometry = Geometry{Capacity: 4096, PayloadLimit: 1024}
 
 // OpenCache returns a handle to the fleet's cache for the keys of a prefix. It
 // fails with [ErrTooLarge] for a prefix that leaves no room in a frame, with
-// [ErrGeometry] for slots of less than 8 bytes, and as [Fleet.Ring] does. An observer's handle reads the cache if there is one, and
-// fails with [ErrReadOnly] to write.
+// [ErrGeometry] for slots of less than 8 bytes, and as [Fleet.Ring] does. An
+// observer's handle reads the cache if there is one, and fails with
+// [ErrReadOnly] to write.
 //
 // Handles cost memory and the work of following the ring: open one per prefix,
 // not one per key.

@@ -408,15 +408,22 @@ func (s *Subscriber) selects(topic []byte) bool {
 // then returns, or until the fleet is closed, which is [ErrClosed]. A sleeping
 // subscriber costs a goroutine and no thread: see [Cursor.Wait].
 func (s *Subscriber) Next(ctx context.Context, ev *Event) error {
+	_, err := s.next(ctx, ev)
+	return err
+}
+
+// next is Next that also tells whether an error is the last there can be.
+func (s *Subscriber) next(ctx context.Context, ev *Event) (last bool, err error) {
 	for {
-		if err := errOf(ctx); err != nil {
-			return err
+		if err = errOf(ctx); err != nil {
+			return true, err
 		}
-		if err := s.Poll(ev); !isNoFrame(err) {
-			return err
+		at, late := s.cursor.next, s.trouble != nil
+		if err = s.Poll(ev); !isNoFrame(err) {
+			return err != nil && !late && s.cursor.stuck(ctx, at), err
 		}
-		if err := s.cursor.Wait(ctx); err != nil {
-			return err
+		if err = s.cursor.Wait(ctx); err != nil {
+			return true, err
 		}
 	}
 }
@@ -429,20 +436,11 @@ func (s *Subscriber) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		var ev Event
 		for {
-			at, late, err := s.cursor.next, s.trouble != nil, errOf(ctx)
-			if err == nil {
-				err = s.Poll(&ev)
-			}
-			if isNoFrame(err) {
-				at = s.cursor.next
-				if err = s.cursor.Wait(ctx); err == nil {
-					continue
-				}
-			}
+			last, err := s.next(ctx, &ev)
 			if err != nil {
 				ev = Event{buf: ev.buf}
 			}
-			if !yield(ev, err) || err != nil && !late && s.cursor.stuck(ctx, at) {
+			if !yield(ev, err) || last {
 				return
 			}
 		}

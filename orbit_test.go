@@ -4951,6 +4951,16 @@ func TestForeignFrameAmongEventsIsReported(t *testing.T) {
 	if n, err := s.PollBatch(make([]orbit.Event, 4)); n != 1 || err != nil {
 		t.Errorf("got a batch of %d, error %v, want the one event before the frame", n, err)
 	}
+	// The end of its context is the last, though the frame was not told of yet.
+	ended, end := context.WithCancel(t.Context())
+	end()
+	turns := 0
+	for _, err := range s.Events(ended) {
+		if turns++; turns > 1 {
+			t.Fatalf("the iterator goes on after its context ended: %v", err)
+		}
+		wantErr(t, "the iterator of an ended context", err, context.Canceled)
+	}
 	damaged := 0
 	for ev, err := range s.Events(t.Context()) {
 		if err == nil {

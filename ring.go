@@ -1073,13 +1073,10 @@ func (c *Cursor) pass(gap *Gap, g Gap) {
 // loses no frame that is still held. If the cursor is lapped again before it
 // delivered one, it jumps deeper: at the edge it would stay lapped for ever.
 func (c *Cursor) jump(gap *Gap, head, behind uint64) {
+	c.next, behind, c.far = c.next-c.far, behind+c.far, 0 // to where it was told to begin
 	inside := min(c.lapping, head-c.next-behind)
 	c.lapping = min(max(2*c.lapping, uint64(c.ring.header.capacity)/16), uint64(c.ring.header.capacity)/2)
 	c.pass(gap, Gap{Overwritten: behind + inside})
-	far := Gap{Overwritten: c.far}
-	c.far = 0
-	gap.add(far)
-	c.tally.add(far)
 }
 
 // graceOver tells whether the cursor has stood at the unfinished frame before

@@ -338,11 +338,7 @@ func TestDeathWhileMakingAFleet(t *testing.T) {
 				if strings.HasPrefix(text, "done") {
 					return
 				}
-				where := fmt.Sprintf("death before step %d (%s)", step, text)
-				s = survive(t, s.name, first)
-				s.check(where)
-				s.gone(where)
-				if t.Failed() {
+				if !comesAfter(t, s.name, first, step, text) {
 					return
 				}
 			}
@@ -365,14 +361,21 @@ func TestDeathWhileRemovingAFleet(t *testing.T) {
 			}
 			return
 		}
-		where := fmt.Sprintf("death before step %d (%s)", step, text)
-		s = survive(t, s.name, options)
-		s.check(where)
-		s.gone(where)
-		if t.Failed() {
+		if !comesAfter(t, s.name, options, step, text) {
 			return
 		}
 	}
+}
+
+// comesAfter has a new member look at all a fleet has after a death on the way
+// to it or from it, and tells whether that is well.
+func comesAfter(t *testing.T, fleet string, options orbit.Options, step int, text string) bool {
+	t.Helper()
+	where := fmt.Sprintf("death before step %d (%s)", step, text)
+	s := survive(t, fleet, options)
+	s.check(where)
+	s.gone(where)
+	return !t.Failed()
 }
 
 // unmet are functions whose steps no victim comes to, and why.
