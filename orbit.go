@@ -1646,8 +1646,7 @@ func (o *Orbital[T]) Load() (v T, id NetID64, err error) {
 	r := o.ring
 	if !r.unsafely {
 		if v, id, err = o.guardedLoad(); err != nil {
-			var none T // a fault can come in the middle of a copy
-			return none, 0, err
+			return o.none(), 0, err
 		}
 		return v, id, nil
 	}
@@ -1659,9 +1658,15 @@ func (o *Orbital[T]) Load() (v T, id NetID64, err error) {
 			return v, r.idOf(meta, st), nil
 		}
 	}
-	id, err = o.load(&v)
-	return v, id, err
+	if id, err = o.load(&v); err != nil {
+		return o.none(), 0, err
+	}
+	return v, id, nil
 }
+
+// none is what comes with an error: what was copied until then may be torn, and
+// be taken for what there is.
+func (o *Orbital[T]) none() (v T) { return }
 
 func (o *Orbital[T]) guardedLoad() (v T, id NetID64, err error) {
 	defer o.ring.catchFault(enterGuard(), &err)
@@ -1676,8 +1681,6 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 		if st == 0 {
 			var err error
 			if s, st, err = r.findNewest(); err != nil {
-				var none T
-				*v = none
 				return 0, err
 			}
 		}
@@ -1688,25 +1691,20 @@ func (o *Orbital[T]) load(v *T) (NetID64, error) {
 	return 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-// copyValue is copyFrame for a value, and leaves the zero value if it fails:
-// what was copied may be torn, and be taken for what there is.
-func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (id NetID64, err error) {
+// copyValue is copyFrame for a value.
+func (o *Orbital[T]) copyValue(v *T, s unsafe.Pointer, st uint64) (NetID64, error) {
 	r := o.ring
 	meta := getWord(s, offMeta)
 	getValue(v, s)
 	switch {
 	case atomic.LoadUint64((*uint64)(s)) != st:
-		err = errChanged
+		return 0, errChanged
 	case uintptr(uint32(meta)) != unsafe.Sizeof(*v):
-		err = r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
+		return 0, r.fail(ErrDamaged, "frame of "+itoa(int(uint32(meta)))+" bytes, want a value of "+itoa(int(unsafe.Sizeof(*v))))
 	case r.gate.Load() != gateOpen:
-		err = r.gateError()
-	default:
-		return r.idOf(meta, st), nil
+		return 0, r.gateError()
 	}
-	var none T
-	*v = none
-	return 0, err
+	return r.idOf(meta, st), nil
 }
 
 // LoadID returns the value named id. It fails as [Ring.Read] and, for a frame
@@ -1716,11 +1714,18 @@ func (o *Orbital[T]) LoadID(id NetID64) (v T, err error) {
 	if id.Kind() != r.header.kind {
 		return v, r.otherRing(id)
 	}
+	if v, err = o.guardedLoadID(id); err != nil {
+		return o.none(), err
+	}
+	return v, nil
+}
+
+func (o *Orbital[T]) guardedLoadID(id NetID64) (v T, err error) {
+	r := o.ring
 	defer r.catchFault(enterGuard(), &err)
 	found, err := o.loadAt(&v, r.resolve(id.Counter()))
 	if err == nil && found != id {
-		var none T
-		return none, ErrHole
+		err = ErrHole
 	}
 	return v, err
 }

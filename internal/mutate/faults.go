@@ -493,8 +493,8 @@ var faults = []fault{
 	{
 		name:    "a load does not look again after its copy",
 		file:    "orbit.go",
-		old:     "case atomic.LoadUint64((*uint64)(s)) != st:\n\t\terr = errChanged",
-		new:     "case false:\n\t\terr = errChanged",
+		old:     "case atomic.LoadUint64((*uint64)(s)) != st:\n\t\treturn 0, errChanged",
+		new:     "case false:\n\t\treturn 0, errChanged",
 		life:    "A value that is overwritten during the copy is loaded torn.",
 		noticed: fleet("TestLoadedValuesAreNeverTorn"),
 	},
