@@ -784,7 +784,7 @@ func (c *Cache) revisit() (changed bool) {
 func (c *Cache) take(n uint64) {
 	x := &c.index
 	st := atomic.LoadUint64((*uint64)(c.ring.slot(n)))
-	if since(st, n) == 0 && st&phaseMask == phaseWriting {
+	if d := since(st, n); d < 0 || d == 0 && st&phaseMask == phaseWriting {
 		x.wait(n, st)
 		return
 	}
@@ -866,7 +866,7 @@ func (c *Cache) judge(n uint64, settled uint32, key string) (verdict int, at uin
 	for q := n - 1; int64(q-low) >= 0; q-- {
 		switch _, _, status := r.look(q); status {
 		case nil:
-		case ErrPending:
+		case ErrPending, errUnmarked:
 			return addOpen, q
 		case ErrHole, ErrLost:
 			continue

@@ -184,8 +184,9 @@ var (
 
 // Signals between functions of this package; callers never see them.
 var (
-	errChanged = errors.New("orbit: slot changed while it was read")
-	errExists  = errors.New("orbit: segment exists")
+	errChanged  = errors.New("orbit: slot changed while it was read")
+	errUnmarked = errors.New("orbit: slot is not marked yet")
+	errExists   = errors.New("orbit: segment exists")
 )
 
 // noFrame is one of the reasons for ErrNoFrame.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"iter"
+	"math/bits"
 	"reflect"
 	"runtime"
 	"sync"
@@ -34,8 +35,8 @@ import (
 // The legal transitions, each one compare-and-swap, with c < h:
 //
 //	skipped(c), done(c)            -> writing(h,me)   claim
-//	skipped(c), done(c)            -> skipped(h)      mint
-//	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner
+//	skipped(c), done(c)            -> skipped(h)      mint, void
+//	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner; mint, void
 //	writing(c,o), busy(c,o), o dead -> writing(h,me)  claim: the dead do not write again
 //	writing(c,o)                   -> busy(c,o)       strike: the cache's add makes a frame void
 //	writing(c,me)                  -> done(c)         commit
@@ -45,9 +46,12 @@ import (
 // live member owns: that is why no frame is ever torn (a reader that overlaps
 // a later owner sees the state word change).
 //
-// Invariant of the head: head > c implies that the state of slot(c) names c or
-// a later counter. A claimant marks the slot before it raises the head, so no
-// crash can leave a counter that nobody can explain.
+// Counters are tickets: a claimant takes the next by adding one to the head,
+// and then marks the slot. So below the head a slot names its counter or a later
+// one, or the claimant has not marked it yet and, if it died, never will. Such a
+// counter can be explained by anybody at any time: to void it makes it a hole,
+// and a claimant who comes too late finds it named and takes another ticket.
+// Nothing above the head is ever named.
 const (
 	phaseSkipped = 0
 	phaseDone    = 1
@@ -250,117 +254,145 @@ func (r *Ring) guardedPublish(kind uint8, version uint64, payload []byte) (id Ne
 // others starts again. Every loss is another writer's progress.
 const maxAttempts = 1000
 
-// claim takes the next free slot for this member: first it marks the slot,
-// then it raises the head.
+// claim takes a ticket and marks its slot as this member's.
 func (r *Ring) claim() (uint64, error) {
-	h := atomic.LoadUint64(r.head)
-	if !r.claimAt(h) {
-		return r.claimSlow(false)
-	}
-	if !atomic.CompareAndSwapUint64(r.head, h, h+1) {
-		r.raiseHead(h + 1)
+	t := r.take(1)
+	if !r.mark(t) {
+		return r.claimSlow(t)
 	}
 	if r.gate.Load() != gateOpen {
-		return 0, r.takeBack(h, h+1)
+		return 0, r.takeBack(t)
 	}
-	return h, nil
+	return t, nil
 }
 
-// claimAt marks the slot of counter h, at or above the head, as this member's
-// if it is free. The head is read after the state, so that a writer stopped for
-// 2^39 counters does not take a state of the far future for an old one.
-func (r *Ring) claimAt(h uint64) bool {
-	s := (*uint64)(r.slot(h))
-	st := atomic.LoadUint64(s)
-	return since(st, h) < 0 && st&heldBit == 0 && int64(atomic.LoadUint64(r.head)-h) <= 0 &&
-		atomic.CompareAndSwapUint64(s, st, r.writing(h))
+// take takes n tickets, and returns the first.
+func (r *Ring) take(n uint64) uint64 { return atomic.AddUint64(r.head, n) - n }
+
+// mark marks the slot of ticket t as this member's if it has the frame of the
+// lap before, as it mostly has. It does not look first: where many write, the
+// slot's line then comes once, to be changed, and not for a look before. (The
+// state of exactly 2^40 counters later is the same. A claimant stopped for so
+// long marks the slot for a lap to come: whoever takes that ticket then finds it
+// named.)
+func (r *Ring) mark(t uint64) bool {
+	before := (t-r.mask-1)<<counterShift | phaseDone
+	return atomic.CompareAndSwapUint64((*uint64)(r.slot(t)), before, r.writing(t))
 }
 
-// takeBack gives up the claims on the counters before end, untouched. Close
-// looks for claims after it shut the gate: either it sees one and waits for it,
-// or the claim came late, and its maker sees the gate shut.
-func (r *Ring) takeBack(c, end uint64) error {
-	for ; c != end; c++ {
-		r.release(r.slot(c), c)
-	}
+// takeBack gives up the claim on counter c, untouched. Close looks for claims
+// after it shut the gate: either it sees one and waits for it, or the claim came
+// late, and its maker sees the gate shut.
+func (r *Ring) takeBack(c uint64) error {
+	r.release(r.slot(c), c)
 	return r.gateError()
 }
 
-// claimSlow is claim with every obstacle. It walks from the head over counters
-// that are named already, steps round slots that others hold, and takes over
-// from the dead. Every counter it passes has been seen named or was marked, so
-// the head may be raised past them all. With mint it claims for no frame.
-func (r *Ring) claimSlow(mint bool) (uint64, error) {
-	h := atomic.LoadUint64(r.head)
-	held := 0
+// claimSlow marks a slot whatever is in the way of ticket t: if others hold it,
+// it leaves them the slot and the ticket, and takes the next; from the dead it
+// takes over; and if the ticket was made void, or came a lap too late, it takes
+// another.
+func (r *Ring) claimSlow(t uint64) (uint64, error) {
+	late, held := 0, 0
 	var wait backoff
 	for {
 		if r.gate.Load() != gateOpen {
 			return 0, r.gateError()
 		}
-		s := r.slot(h)
+		s := r.slot(t)
 		st := atomic.LoadUint64((*uint64)(s))
 		head := atomic.LoadUint64(r.head)
-		if int64(head-h) > 0 {
-			h = head
-			continue
-		}
-		if h-head >= maxAhead {
-			// In a sound ring somebody's progress is behind every turn of this
-			// loop. In a damaged one the slots may send it round for ever, but
-			// none of them twice within 2^39 counters.
-			return 0, r.fail(ErrDamaged, "its slots contradict each other")
-		}
-		if d := since(st, h); d >= 0 && d < maxAhead {
-			// Whoever named h+d had seen every counter before it named.
-			h += uint64(d) + 1
-			continue
-		}
-		next := r.writing(h)
-		if st&heldBit != 0 && r.alive(st) {
-			// One slot is left unmarked: a ring whose every slot is held has
-			// no way round, and marking on would burn counters for nothing.
-			if held++; held >= r.header.capacity {
-				if !wait.pause(maxBusy) {
-					return 0, r.fail(ErrBusy, "every slot is held by a live writer")
-				}
-				held = 0
-				continue
+		// A state that names the head or a counter above is damage: for the
+		// present ticket the slot is as good as one of the past. A ticket so old
+		// that states cannot be told from it is late, too.
+		if since(st, t) >= 0 && since(st, head) < 0 || head-t >= farOff {
+			if late++; late > maxAttempts {
+				return 0, r.fail(ErrBusy, "late at every attempt")
 			}
-			next = h<<counterShift | st&ownerMask | phaseBusy
-		} else if mint {
-			next = h<<counterShift | phaseSkipped
-		}
-		if !atomic.CompareAndSwapUint64((*uint64)(s), st, next) {
+			t = r.take(1)
 			continue
 		}
-		if next&phaseMask == phaseBusy && !mint {
-			h++
-			continue
+		next, full := r.writing(t), false
+		if st&heldBit != 0 && r.alive(st) {
+			// A ring whose every slot is held has no way round, and to take
+			// more tickets would burn counters for nothing.
+			if held++; held >= r.header.capacity {
+				if held = 0; r.full() {
+					if full = !wait.pause(maxBusy); !full {
+						continue
+					}
+				}
+			}
+			next = t<<counterShift | st&ownerMask | phaseBusy
 		}
-		r.raiseHead(h + 1)
 		switch {
-		case r.gate.Load() == gateOpen:
-			return h, nil
-		case mint:
-			// It owns nothing: what the slot says is about somebody's older frame.
-			return 0, r.gateError()
+		case !atomic.CompareAndSwapUint64((*uint64)(s), st, next):
+		case full:
+			return 0, r.fail(ErrBusy, "every slot is held by a live writer")
+		case next&phaseMask == phaseBusy:
+			t = r.take(1)
+		case r.gate.Load() != gateOpen:
+			return 0, r.takeBack(t)
+		default:
+			return t, nil
 		}
-		return 0, r.takeBack(h, h+1)
 	}
 }
 
-// maxAhead is further from the head than any state of a sound ring can be. A
-// state beyond is damage, and its slot free for the taking.
-const maxAhead = 1 << 36
+// full tells whether every slot is held by a live writer.
+func (r *Ring) full() bool {
+	for c := range uint64(r.header.capacity) {
+		if st := atomic.LoadUint64((*uint64)(r.slot(c))); st&heldBit == 0 || !r.alive(st) {
+			return false
+		}
+	}
+	return true
+}
 
 // maxBusy is how long a publisher waits for one of the slots of a ring that
 // are all held by live, unfinished writers.
 const maxBusy = 100 * time.Millisecond
 
-func (r *Ring) writing(c uint64) uint64 { return c<<counterShift | r.owner | phaseWriting }
+// void makes counter c a hole if no slot names it yet, so that whoever took it
+// must take another: a slot that somebody holds stays its owner's. The head is
+// read after the state, so that one who was stopped for 2^39 counters does not
+// take a state of the far future for an old one.
+func (r *Ring) void(c uint64) {
+	s := (*uint64)(r.slot(c))
+	for range maxAttempts {
+		st := atomic.LoadUint64(s)
+		if since(st, c) >= 0 || int64(c-r.oldest(atomic.LoadUint64(r.head))) < 0 {
+			return
+		}
+		next := c<<counterShift | phaseSkipped
+		if st&heldBit != 0 {
+			next = c<<counterShift | st&ownerMask | phaseBusy
+		}
+		if atomic.CompareAndSwapUint64(s, st, next) {
+			return
+		}
+	}
+}
 
-func (r *Ring) raiseHead(h uint64) { raise(r.head, h) }
+// settle makes sure that a slot names counter c or a later one. It first gives
+// whoever took c the time that it takes to mark a slot, if nothing stops it.
+func (r *Ring) settle(c uint64) {
+	if !r.linger(c) {
+		r.void(c)
+	}
+}
+
+// linger looks for a microsecond or so whether the slot of counter c gets marked.
+func (r *Ring) linger(c uint64) bool {
+	for range 1000 {
+		if since(atomic.LoadUint64((*uint64)(r.slot(c))), c) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Ring) writing(c uint64) uint64 { return c<<counterShift | r.owner | phaseWriting }
 
 // raise raises a word to at least v.
 func raise(word *uint64, v uint64) {
@@ -408,14 +440,15 @@ func (r *Ring) release(s unsafe.Pointer, c uint64) {
 	}
 }
 
-// strike makes counter n a hole if its frame is still being written. The slot
-// stays its owner's, whose commit fails as if it had been lapped, so that it
-// lets the slot go and publishes again.
+// strike makes counter n a hole if its frame is still being written, or not even
+// begun. The slot stays its owner's, whose commit fails as if it had been lapped,
+// so that it lets the slot go and publishes again.
 func (r *Ring) strike(n uint64) {
-	s := r.slot(n)
-	st := atomic.LoadUint64((*uint64)(s))
+	s := (*uint64)(r.slot(n))
+	r.void(n)
+	st := atomic.LoadUint64(s)
 	if since(st, n) == 0 && st&phaseMask == phaseWriting {
-		atomic.CompareAndSwapUint64((*uint64)(s), st, st&^phaseMask|phaseBusy)
+		atomic.CompareAndSwapUint64(s, st, st&^phaseMask|phaseBusy)
 	}
 }
 
@@ -480,39 +513,59 @@ func (r *Ring) publishBatch(frames []Frame) (n int, err error) {
 
 const maxBurst = 64
 
-// publishBurst claims a run of slots, and raises the head over all of them at
-// once, before it fills the first: that keeps the ids together.
+// publishBurst takes tickets for all frames at once, which keeps the ids
+// together, and marks every slot before it fills the first. A ticket whose slot
+// is not free is made void.
 func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
-	first := atomic.LoadUint64(r.head)
-	end := first
-	for end-first < uint64(len(frames)) && r.claimAt(end) {
-		end++
+	first := r.take(uint64(len(frames)))
+	var marked uint64 // bit i is that of ticket first+i
+	for i := range frames {
+		if c := first + uint64(i); r.markFree(c) {
+			marked |= 1 << i
+		} else {
+			r.void(c)
+		}
 	}
-	if end == first { // somebody is in the way: one frame, the long way round
+	if marked == 0 { // somebody is in the way: one frame, the long way round
 		if err = r.republish(&frames[0]); err != nil {
 			return 0, err
 		}
 		return 1, nil
 	}
-	r.raiseHead(end)
-	if r.gate.Load() != gateOpen {
-		return 0, r.takeBack(first, end)
-	}
-	for c := first; c != end; c++ {
+	closed := r.gate.Load() != gateOpen
+	for ; marked != 0; marked &= marked - 1 {
+		c := first + uint64(bits.TrailingZeros64(marked))
+		if closed || err != nil {
+			r.release(r.slot(c), c)
+			continue
+		}
 		f := &frames[n]
 		s := r.slot(c)
 		r.fill(s, f.Kind, f.Version, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
 			// Lapped while others of the burst were written: again, alone.
 			if err = r.republish(f); err != nil {
-				r.takeBack(c+1, end)
-				return n, err
+				continue
 			}
 		}
 		n++
 	}
+	if closed {
+		return 0, r.gateError()
+	}
 	r.notify()
-	return n, nil
+	return n, err
+}
+
+// markFree is mark for a slot that is free whatever it has.
+func (r *Ring) markFree(t uint64) bool {
+	if r.mark(t) {
+		return true
+	}
+	s := (*uint64)(r.slot(t))
+	st := atomic.LoadUint64(s)
+	return since(st, t) < 0 && st&heldBit == 0 && atomic.LoadUint64(r.head)-t < farOff &&
+		atomic.CompareAndSwapUint64(s, st, r.writing(t))
 }
 
 func (r *Ring) republish(f *Frame) (err error) {
@@ -528,9 +581,13 @@ func (r *Ring) Mint() (id NetID64, err error) {
 		return 0, r.refuse(0)
 	}
 	defer r.catchFault(enterGuard(), &err)
-	c, err := r.claimSlow(true)
-	if err != nil {
-		return 0, err
+	if r.gate.Load() != gateOpen {
+		return 0, r.gateError()
+	}
+	c := r.take(1)
+	r.void(c)
+	if r.gate.Load() != gateOpen {
+		return 0, r.gateError()
 	}
 	return r.id(c), nil
 }
@@ -605,17 +662,15 @@ func (r *Ring) peekNewest() (s unsafe.Pointer, st uint64) {
 // before the call began is below it. If a slot was claimed anew meanwhile, the
 // search starts again.
 func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
-	var saw uint64
 	for range maxAttempts {
 		if r.gate.Load() != gateOpen {
 			return nil, 0, r.gateError()
 		}
-		s, st, sum, err := r.searchBack(atomic.LoadUint64(r.head), saw)
+		s, st, err := r.searchBack(atomic.LoadUint64(r.head))
 		switch err {
 		case ErrPending:
 			return nil, 0, r.pending()
 		case errChanged:
-			saw = sum
 		default:
 			return s, st, err
 		}
@@ -623,39 +678,24 @@ func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 	return nil, 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-// searchBack looks for the newest committed frame below head. A slot claimed
-// for a counter that the head has not reached may be left so for long, by a
-// claimant that died or was stopped; what was found past it counts only if the
-// search before saw, in sum, the very same states: then all of them were so at
-// one moment, between the two.
-func (r *Ring) searchBack(head, saw uint64) (found unsafe.Pointer, st, sum uint64, err error) {
-	err = ErrNoFrame
-	oldest, ahead := r.oldest(head), false
-	sum = head
-	for c := head - 1; found == nil && int64(c-oldest) >= 0; c-- {
+// searchBack looks for the newest committed frame below head. If it finds none
+// there was a moment without: when it looked at the first slot, for what was not
+// committed later was not then either.
+func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
+	err := ErrNoFrame
+	oldest := r.oldest(head)
+	for c := head - 1; int64(c-oldest) >= 0; c-- {
 		s := r.slot(c)
-		st = atomic.LoadUint64((*uint64)(s))
-		sum = sum*0x9e3779b97f4a7c15 + st
-		switch {
-		case since(st, c) > 0:
-			if atomic.LoadUint64(r.head) != head {
-				return nil, 0, 0, errChanged
-			}
-			ahead, err = true, ErrPending
-		case since(st, c) < 0: // only in a damaged ring
-		case st&^counterMask == phaseDone:
-			found = s
+		switch st := atomic.LoadUint64((*uint64)(s)); {
+		case st == c<<counterShift|phaseDone:
+			return s, st, nil
+		case since(st, c) > 0 && atomic.LoadUint64(r.head) != head:
+			return nil, 0, errChanged
 		case st&phaseMask == phaseWriting:
 			err = ErrPending
 		}
 	}
-	if ahead && sum != saw {
-		return nil, 0, sum, errChanged
-	}
-	if found != nil {
-		err = nil
-	}
-	return found, st, sum, err
+	return nil, 0, err
 }
 
 // pending tells, of a ring without a committed frame, whether one is being
@@ -751,6 +791,13 @@ func (r *Ring) ReadAt(counter uint64, dst []byte) (f Frame, err error) {
 func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 	for range maxAttempts {
 		s, st, err := r.look(counter)
+		if err == errUnmarked {
+			if r.room < 0 {
+				return Frame{}, ErrPending
+			}
+			r.settle(counter)
+			continue
+		}
 		if err != nil {
 			return Frame{}, err
 		}
@@ -762,7 +809,8 @@ func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 }
 
 // look finds out what became of counter c: nil for a committed frame, or the
-// reason why there is none.
+// reason why there is none. It is errUnmarked if whoever took c has not marked
+// its slot, and perhaps never will.
 func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
 	if r.gate.Load() != gateOpen {
 		return nil, 0, r.gateError()
@@ -779,8 +827,8 @@ func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
 	switch d := since(st, c); {
 	case d > 0:
 		return nil, 0, ErrOverwritten
-	case d < 0: // the invariant of the head is broken: damage
-		return nil, 0, ErrLost
+	case d < 0:
+		return nil, 0, errUnmarked
 	}
 	switch st & phaseMask {
 	case phaseDone:
@@ -843,7 +891,7 @@ func (r *Ring) Stats() (s RingStats, err error) {
 		switch _, _, status := r.look(c); status {
 		case nil:
 			s.Frames++
-		case ErrPending:
+		case ErrPending, errUnmarked:
 			s.Pending++
 		case ErrHole:
 			s.Holes++
@@ -1003,6 +1051,7 @@ func (c *Cursor) deliver(f *Frame, dst []byte) bool {
 // before the head: at the tail of a busy ring the head is in other hands.
 func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 	r := c.ring
+	var taken uint64
 	for {
 		s := r.slot(c.next)
 		st := atomic.LoadUint64((*uint64)(s))
@@ -1023,10 +1072,29 @@ func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 				return err
 			}
 		}
-		if err := c.step(gap); err != nil {
+		if err := c.step(gap); err == errUnmarked {
+			if err = c.settle(&taken); err != nil {
+				return err
+			}
+		} else if err != nil {
 			return err
 		}
 	}
+}
+
+// settle has the counter at the cursor explained, if it was taken by the time
+// that the read under way first met one that was not marked. Otherwise it is
+// pending: a read could go on making counters void for as long as writers take
+// new ones.
+func (c *Cursor) settle(taken *uint64) error {
+	if *taken == 0 {
+		*taken = atomic.LoadUint64(c.ring.head)
+	}
+	if int64(c.next-*taken) >= 0 {
+		return ErrPending
+	}
+	c.ring.settle(c.next)
+	return nil
 }
 
 // step passes counters that have no frame for this cursor, or tells why it
@@ -1053,6 +1121,14 @@ func (c *Cursor) step(gap *Gap) error {
 	case ErrLost:
 		c.pass(gap, Gap{Lost: 1})
 	case ErrPending:
+		if !c.graceOver() {
+			return ErrPending
+		}
+		c.pass(gap, Gap{Lost: 1})
+	case errUnmarked:
+		if r.room >= 0 {
+			return errUnmarked
+		}
 		if !c.graceOver() {
 			return ErrPending
 		}
@@ -1206,7 +1282,7 @@ func (c *Cursor) peek() (look int, err error) {
 		return lookReady, r.gateError()
 	case status == ErrUnpublished:
 		return lookEmpty, nil
-	case status == ErrPending && !c.graceOver():
+	case status == ErrPending && !c.graceOver(), status == errUnmarked && r.room < 0 && !c.graceOver():
 		return lookPending, nil
 	}
 	return lookReady, nil

@@ -57,6 +57,8 @@ type World struct {
 	// Turned, if there is one, hears that a process died or the clock jumped,
 	// if the checks look at that.
 	Turned func()
+	// Waited, if there is one, hears that a thread waits no longer for others.
+	Waited func(t *Thread)
 	// Ghost sums up what the checks remember beyond memory and histories.
 	Ghost func() uint64
 	// End checks a state in which no thread can move. Its own operations are
@@ -886,6 +888,9 @@ func (s *Search) pause(limit time.Duration) bool {
 		t.history = mix(t.history, 5)
 		if s.tell {
 			s.trace = append(s.trace, fmt.Sprintf("%-8s %s: waits no longer", t.Name, step.Where()))
+		}
+		if s.World.Waited != nil {
+			s.Unseen(func() { s.World.Waited(t) })
 		}
 		return false
 	}

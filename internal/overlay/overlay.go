@@ -60,6 +60,7 @@ var answers = map[string]string{
 	"Fleet.memberAlive": "if step.Alive != nil { return step.Alive(owner) }; ",
 	"backoff.pause":     "if step.Pause != nil { return step.Pause(limit) }; ",
 	"clockNow":          "if step.Clock != nil { return step.Clock() }; ",
+	"Ring.linger":       "if step.Pause != nil { return false }; ", // as long as it likes is not at all, too
 }
 
 // loops are the functions with a loop that tries until it succeeds, and the
@@ -68,11 +69,12 @@ var answers = map[string]string{
 // not differ. In a loop over maxAttempts the number of the try is left out.
 var loops = map[string][]string{
 	"Ring.publish":    nil,
-	"Ring.claimSlow":  {"h", "held"},
+	"Ring.claimSlow":  {"t", "late", "held"},
+	"Ring.void":       nil,
 	"raise":           nil,
 	"Ring.release":    nil,
 	"Ring.newest":     nil,
-	"Ring.findNewest": {"saw"},
+	"Ring.findNewest": nil,
 	"Ring.readAt":     nil,
 	"survey.at":       nil,
 	"Contest.read":    nil,

@@ -31,7 +31,7 @@ type config struct {
 	deaths   int
 	jumps    int // of the clock, each past every grace
 	threads  []string
-	horizon  int  // how many counters may be named, where writers can keep each other from committing for ever
+	horizon  int  // how many counters may be taken, where writers can keep each other from committing for ever
 	versions bool // frames of different versions
 	long     bool // only with -long
 }
@@ -39,6 +39,7 @@ type config struct {
 const (
 	kind       = 12
 	maxCounter = 64 // counters that one execution can reach
+	maxThreads = 8
 	payloadLen = 16
 	counterEnd = 1 << orbit.CounterBits
 )
@@ -66,6 +67,7 @@ type past struct {
 	hole     [maxCounter]bool   // by counter: it was passed by
 	newest   int                // the highest counter committed, plus 1
 	returned [maxCounter]bool   // by counter, its id was returned
+	waited   [maxThreads]bool   // by thread: it waited long enough, and every slot was held by who lives
 }
 
 // reader is what a thread's read under way is held to.
@@ -116,10 +118,11 @@ func newWorld(c config) *world {
 		Jumps:   c.jumps,
 		Watch:   w.watch,
 		Group:   w.group,
-		Beyond:  func() bool { return w.horizon > 0 && w.named() > w.horizon },
+		Beyond:  func() bool { return w.horizon > 0 && w.head() > w.horizon },
 		Process: func(owner uint64) int { return orbit.ExposeMember(owner) },
 		Reset:   w.reset,
 		Step:    w.step,
+		Waited:  w.hasWaited,
 		Ghost:   w.ghost,
 		End:     w.end,
 	})
@@ -187,15 +190,6 @@ func (w *world) slot(c int) int {
 
 func (w *world) state(c int) orbit.ExposedState { return w.decode(w.memory[w.slot(c)]) }
 
-// named returns one more than the highest counter that a slot names, which may
-// be beyond the head.
-func (w *world) named() (n int) {
-	for c := range w.capacity {
-		n = max(n, int(w.state(c).Since)+1)
-	}
-	return n
-}
-
 func (w *world) decode(st uint64) orbit.ExposedState {
 	return orbit.ExposeState(st, w.config.head)
 }
@@ -206,7 +200,7 @@ func (w *world) decode(st uint64) orbit.ExposedState {
 // which states changed.
 func (w *world) watch(word int) explore.Watch {
 	switch {
-	case w.isState(word) || word == orbit.ExposeFirst:
+	case w.isState(word) || word == orbit.ExposeHead || word == orbit.ExposeFirst:
 		return explore.Remembered
 	case word < orbit.ExposeSlots:
 		return explore.Observed
@@ -241,7 +235,6 @@ func (w *world) step(t *explore.Thread, e explore.Event) {
 		if int64(e.New-e.Old) <= 0 {
 			w.Fail("%s moves the head from %#x to %#x", t.Name, e.Old, e.New)
 		}
-		w.explained()
 	case e.Word == orbit.ExposeFirst:
 		if int64(e.New-e.Old) <= 0 {
 			w.Fail("%s moves first from %#x to %#x", t.Name, e.Old, e.New)
@@ -255,15 +248,17 @@ func (w *world) step(t *explore.Thread, e explore.Event) {
 	}
 }
 
-// explained checks the invariant of the head: below it, every slot names its
-// counter or a later one.
+// explained checks that no slot names a counter that nobody has taken.
 func (w *world) explained() {
-	for c := w.head() - w.capacity; c < w.head(); c++ {
-		if st := w.state(c); st.Since < int64(c) {
-			w.Fail("the head is %d, and the slot of counter %d says %+v", w.head(), c, st)
+	for c := range w.capacity {
+		if st := w.state(c); st.Since >= int64(w.head()) {
+			w.Fail("the head is %d, and a slot says %+v", w.head(), st)
 		}
 	}
 }
+
+// passed tells whether counter c is out of the window that the ring holds.
+func (w *world) passed(c int) bool { return c < w.first() || c < w.head()-w.capacity }
 
 // transition checks that a change of a slot's state is a legal one.
 func (w *world) transition(t *explore.Thread, e explore.Event, from, to orbit.ExposedState) {
@@ -312,7 +307,7 @@ func (w *world) commit(c, process int) {
 // some tells whether there is a committed frame to read.
 func (w *world) some() bool {
 	for c := range w.capacity {
-		if st := w.state(c); st.Phase == "done" && st.Since >= int64(w.first()) {
+		if st := w.state(c); st.Phase == "done" && !w.passed(int(st.Since)) {
 			return true
 		}
 	}
@@ -322,6 +317,9 @@ func (w *world) some() bool {
 // ghost sums up what reads under way are held to.
 func (w *world) ghost() uint64 {
 	var h uint64
+	for _, b := range w.waited {
+		h = h<<1 | b2u(b)
+	}
 	for _, r := range w.readers {
 		h *= 1 << 20
 		if r.active {
@@ -362,7 +360,7 @@ func (w *world) script(t *explore.Thread, ops []string) {
 			}
 			if err == nil {
 				w.fresh(id)
-				if c := w.at(id); !w.hole[c] || w.tags[c] != 0 {
+				if c := w.at(id); !w.hole[c] && !w.passed(c) || w.tags[c] != 0 {
 					w.Fail("%s: minted %v, and its counter is no hole", t.Name, id)
 				}
 			} else {
@@ -456,17 +454,22 @@ func (w *world) fresh(id orbit.NetID64) {
 	w.returned[c] = true
 }
 
-// refused checks the error of a writer: it may be that every slot is held by
-// others who live, or that the fleet was closed.
+// hasWaited notes whether a thread that waits no longer found the ring full.
+func (w *world) hasWaited(t *explore.Thread) {
+	w.waited[t.Index] = true
+	for c := range w.capacity {
+		if st := w.state(c); !st.Held || w.Dead(st.Member) {
+			w.waited[t.Index] = false
+		}
+	}
+}
+
+// refused checks the error of a writer: it may be that every slot was held by
+// others who lived, or that the fleet was closed.
 func (w *world) refused(t *explore.Thread, err error) {
 	switch {
 	case errors.Is(err, orbit.ErrClosed) && w.closes:
-	case errors.Is(err, orbit.ErrBusy):
-		for c := range w.capacity {
-			if st := w.state(c); !st.Held || w.Dead(st.Member) {
-				w.Fail("%s: %v, though there is a slot %+v", t.Name, err, st)
-			}
-		}
+	case errors.Is(err, orbit.ErrBusy) && w.waited[t.Index]:
 	default:
 		w.Fail("%s: %v", t.Name, err)
 	}
@@ -582,10 +585,11 @@ func (w *world) accounts(name string, from, to int, gap orbit.Gap) {
 // classes returns the classes that counter c, passed without a frame, can be
 // counted in.
 func (w *world) classes(c int) (set int) {
-	if w.state(c).Since > int64(c) || c < w.first() {
+	if w.passed(c) {
 		set |= overwritten
 	}
-	if w.hole[c] && w.tags[c] == 0 {
+	// The survivor voids counters itself, unheard.
+	if st := w.state(c); w.tags[c] == 0 && (w.hole[c] || st.Since == int64(c) && (st.Phase == "skipped" || st.Phase == "busy")) {
 		set |= holes
 	}
 	if claimed := w.claimer[c] != 0; claimed && (w.jumps > 0 || w.tags[c] == 0 && w.Dead(int(w.claimer[c])-1)) {
@@ -612,9 +616,6 @@ func (w *world) end() {
 	for i := range 2 * w.capacity {
 		tag := uint64(w.survivor+1)<<8 | uint64(0x80+i)
 		next := w.head()
-		for w.state(next).Since >= int64(next) {
-			next++ // named by somebody who died before it raised the head
-		}
 		id, err := w.rings[w.survivor].Publish(uint8(tag), w.version(tag), appendPayload(w.buf[:0], tag))
 		if err != nil || w.at(id) != next {
 			w.Fail("the survivor publishes %v, %v where counter %d is free: a slot is wedged", id, err, next)
@@ -628,4 +629,11 @@ func (w *world) end() {
 			w.Fail("the survivor reads %v, %v after it published %v", f.ID, err, id)
 		}
 	}
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
