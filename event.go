@@ -68,9 +68,25 @@ func (b *EventBus) Publish(topic string, payload []byte) (NetID64, error) {
 	return b.guardedPublish(topic, payload)
 }
 
+// publish is [Ring.publish] of a payload in two parts, laid one after the other,
+// with the time as its version.
 func (b *EventBus) publish(topic string, payload []byte) (NetID64, error) {
-	now := b.clock.now(atomic.LoadUint64(b.ring.head))
-	return b.ring.publishPair(uint8(len(topic)), uint64(now), topic, payload)
+	r := b.ring
+	for range maxAttempts {
+		c, err := r.claim()
+		if err != nil {
+			return 0, err
+		}
+		s := r.slot(c)
+		r.putHeader(s, uint8(len(topic)), uint64(b.clock.now(c)), len(topic)+len(payload))
+		r.mem.putPair(s, topic, payload)
+		if r.commit(s, c) {
+			r.notify()
+			runtime.KeepAlive(r)
+			return r.id(c), nil
+		}
+	}
+	return 0, r.fail(ErrBusy, "lapped at every attempt")
 }
 
 func (b *EventBus) guardedPublish(topic string, payload []byte) (id NetID64, err error) {
@@ -93,25 +109,6 @@ func (b *EventBus) refuse(topic string, payload []byte) error {
 	}
 	what := "topic of " + itoa(len(topic)) + " and payload of " + itoa(len(payload)) + " bytes, event"
 	return within(r.place(), sizeError(what, len(topic)+len(payload), r.limit))
-}
-
-// publishPair is publish of a payload in two parts, laid one after the other.
-func (r *Ring) publishPair(kind uint8, version uint64, first string, rest []byte) (NetID64, error) {
-	for range maxAttempts {
-		c, err := r.claim()
-		if err != nil {
-			return 0, err
-		}
-		s := r.slot(c)
-		r.putHeader(s, kind, version, len(first)+len(rest))
-		r.mem.putPair(s, first, rest)
-		if r.commit(s, c) {
-			r.notify()
-			runtime.KeepAlive(r)
-			return r.id(c), nil
-		}
-	}
-	return 0, r.fail(ErrBusy, "lapped at every attempt")
 }
 
 // putPair writes the payload of a slot that this member owns, in two parts.
@@ -139,12 +136,12 @@ func (b *block) putPair(s unsafe.Pointer, first string, rest []byte) {
 // timer ends it: without that, the last reading of a burst would be found
 // still good by whatever is published an hour later.
 type burstClock struct {
-	until atomic.Uint64 // the counter up to which stamp serves
+	until atomic.Uint64 // the counter from which stamp serves no more
 	stamp atomic.Int64
 	armed atomic.Bool // whether the timer runs
 
 	mu    sync.Mutex // held to change what follows, or the words above
-	head  uint64     // the head at the last reading
+	last  uint64     // the counter at the last reading
 	timer alarm
 }
 
@@ -159,26 +156,26 @@ func (c *burstClock) init() {
 	c.timer.stop()
 }
 
-// now returns the time for a frame published at head.
-func (c *burstClock) now(head uint64) int64 {
+// now returns the time for frame n.
+func (c *burstClock) now(n uint64) int64 {
 	// A later reading than the one that until belongs to is only fresher.
-	if int64(c.until.Load()-head) > 0 {
+	if int64(c.until.Load()-n) > 0 {
 		return c.stamp.Load()
 	}
-	return c.read(head)
+	return c.read(n)
 }
 
-func (c *burstClock) read(head uint64) int64 {
+func (c *burstClock) read(n uint64) int64 {
 	if !c.mu.TryLock() {
 		return clockNow()
 	}
 	defer c.mu.Unlock()
 	now := clockNow()
-	took, counters := now-c.stamp.Load(), head-c.head
+	took, counters := now-c.stamp.Load(), n-c.last
 	c.stamp.Store(now)
-	c.head = head
+	c.last = n
 	if counters-1 < burstFrames*burstFrames && took < int64(counters)*burstPace {
-		c.until.Store(head + burstFrames)
+		c.until.Store(n + burstFrames)
 		// In this order: if the timer seems to run, its end is still to come.
 		if !c.armed.Load() {
 			c.armed.Store(true)
@@ -192,7 +189,7 @@ func (c *burstClock) read(head uint64) int64 {
 func (c *burstClock) end() {
 	c.armed.Store(false)
 	c.mu.Lock()
-	c.until.Store(c.head)
+	c.until.Store(c.last)
 	c.mu.Unlock()
 }
 
