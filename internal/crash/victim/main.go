@@ -117,6 +117,11 @@ func payload(n int) []byte {
 
 func (v *victim) publish() error { _, err := v.ring.Publish(1, 1, payload(40)); return err }
 
+func (v *victim) batch() error {
+	_, err := v.ring.PublishBatch([]orbit.Frame{{Payload: payload(8)}, {Payload: payload(64)}, {Payload: payload(24)}})
+	return err
+}
+
 func (v *victim) bind() (err error) {
 	if err = v.join(); err == nil {
 		v.values, err = orbit.Bind[value](v.fleet)
@@ -131,10 +136,7 @@ var doings = []doing{
 	{"ring", (*victim).join, func(v *victim) error { _, err := v.fleet.Ring(1); return err }},
 	{"leave", (*victim).open, func(v *victim) error { return v.fleet.Close() }},
 	{"publish", (*victim).open, (*victim).publish},
-	{"batch", (*victim).open, func(v *victim) error {
-		_, err := v.ring.PublishBatch([]orbit.Frame{{Payload: payload(8)}, {Payload: payload(64)}, {Payload: payload(24)}})
-		return err
-	}},
+	{"batch", (*victim).open, (*victim).batch},
 	{"mint", (*victim).open, func(v *victim) error { _, err := v.ring.Mint(); return err }},
 	{"reset", (*victim).open, func(v *victim) error { return v.ring.Reset() }},
 	{"store", (*victim).bind, func(v *victim) error { _, err := v.values.Store(value{1, 1}); return err }},

@@ -42,6 +42,24 @@ var obstacles = []doing{
 		}
 		return lap(v.ring)
 	}, (*victim).publish},
+	{"publish where a dead one took a counter", func(v *victim) error {
+		if err := errors.Join(v.dying("publish", "compare-and-swap"), v.open()); err != nil {
+			return err
+		}
+		return lap(v.ring)
+	}, (*victim).publish},
+	{"batch over a hole", func(v *victim) error {
+		if err := v.open(); err != nil {
+			return err
+		}
+		if _, err := v.ring.Mint(); err != nil {
+			return err
+		}
+		return lap(v.ring)
+	}, (*victim).batch},
+	{"add beside a counter that a dead one took", func(v *victim) error {
+		return errors.Join(v.dying("put", "compare-and-swap"), v.openCache())
+	}, func(v *victim) error { _, err := v.cache.Add("key", payload(20), 0); return err }},
 	{"add beside an unfinished put", func(v *victim) error {
 		if err := v.openCache(); err != nil {
 			return err
