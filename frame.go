@@ -119,7 +119,7 @@ const (
 
 	// FormatVersion is the version of the segment layout this package reads
 	// and writes. A segment of another version is refused.
-	FormatVersion = 1
+	FormatVersion = 2
 )
 
 // segmentHeader is the validated, private copy of a segment's fixed header.

@@ -513,34 +513,27 @@ func (r *Ring) publishBatch(frames []Frame) (n int, err error) {
 
 const maxBurst = 64
 
-// publishBurst takes tickets for all frames at once, which keeps the ids
-// together, and marks every slot before it fills the first. A ticket whose slot
-// is not free is made void.
+// publishBurst claims slots for all frames before it fills the first, for who
+// meets a counter that is not marked makes it void.
 func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
-	first := r.take(uint64(len(frames)))
-	var marked uint64 // bit i is that of ticket first+i
-	for i := range frames {
-		if c := first + uint64(i); r.markFree(c) {
-			marked |= 1 << i
-		} else {
-			r.void(c)
-		}
-	}
-	if marked == 0 { // somebody is in the way: one frame, the long way round
+	first, claimed := r.claimBurst(len(frames))
+	if claimed == 0 { // somebody is in the way: one frame, the long way round
 		if err = r.republish(&frames[0]); err != nil {
 			return 0, err
 		}
 		return 1, nil
 	}
-	closed := r.gate.Load() != gateOpen
-	for ; marked != 0; marked &= marked - 1 {
-		c := first + uint64(bits.TrailingZeros64(marked))
-		if closed || err != nil {
-			r.release(r.slot(c), c)
+	if r.gate.Load() != gateOpen {
+		err = r.gateError()
+	}
+	for ; claimed != 0; claimed &= claimed - 1 {
+		c := first + uint64(bits.TrailingZeros64(claimed))
+		s := r.slot(c)
+		if err != nil {
+			r.release(s, c)
 			continue
 		}
 		f := &frames[n]
-		s := r.slot(c)
 		r.fill(s, f.Kind, f.Version, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
 			// Lapped while others of the burst were written: again, alone.
@@ -550,11 +543,23 @@ func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
 		}
 		n++
 	}
-	if closed {
-		return 0, r.gateError()
-	}
 	r.notify()
 	return n, err
+}
+
+// claimBurst takes n tickets at once, which keeps the ids together, and marks
+// their slots. Bit i of claimed tells whether it has that of ticket first+i: if
+// not, the ticket is void.
+func (r *Ring) claimBurst(n int) (first, claimed uint64) {
+	first = r.take(uint64(n))
+	for i := range n {
+		if c := first + uint64(i); r.markFree(c) {
+			claimed |= 1 << i
+		} else {
+			r.void(c)
+		}
+	}
+	return first, claimed
 }
 
 // markFree is mark for a slot that is free whatever it has.
@@ -1120,16 +1125,11 @@ func (c *Cursor) step(gap *Gap) error {
 		c.pass(gap, Gap{Holes: 1})
 	case ErrLost:
 		c.pass(gap, Gap{Lost: 1})
-	case ErrPending:
-		if !c.graceOver() {
-			return ErrPending
-		}
-		c.pass(gap, Gap{Lost: 1})
-	case errUnmarked:
-		if r.room >= 0 {
+	case ErrPending, errUnmarked:
+		if status == errUnmarked && r.room >= 0 {
 			return errUnmarked
 		}
-		if !c.graceOver() {
+		if !c.graceOver(status) {
 			return ErrPending
 		}
 		c.pass(gap, Gap{Lost: 1})
@@ -1157,9 +1157,9 @@ func (c *Cursor) jump(gap *Gap, head, behind uint64) {
 
 // graceOver tells whether the cursor has stood at the unfinished frame before
 // it for longer than its grace.
-func (c *Cursor) graceOver() bool { return c.graceLeft() <= 0 }
+func (c *Cursor) graceOver(status error) bool { return c.graceLeft(status) <= 0 }
 
-func (c *Cursor) graceLeft() time.Duration {
+func (c *Cursor) graceLeft(status error) time.Duration {
 	now := clockNow()
 	if c.since == 0 || c.held != c.next {
 		c.held, c.since = c.next, now
@@ -1167,6 +1167,11 @@ func (c *Cursor) graceLeft() time.Duration {
 	grace := c.Grace
 	if grace == 0 {
 		grace = DefaultGrace
+	}
+	if status == errUnmarked {
+		// An observer, who cannot make the counter void, cannot tell either
+		// whether he who took it is alive.
+		grace = min(grace, maxSleep)
 	}
 	return grace - time.Duration(now-c.since)
 }
@@ -1211,7 +1216,7 @@ func (c *Cursor) await(ctx context.Context, limit time.Duration) error {
 	}
 	if look == lookPending {
 		// The frame of a dead or stopped writer brings no wake.
-		limit = min(limit, max(c.graceLeft(), time.Millisecond))
+		limit = min(limit, max(c.graceLeft(ErrPending), time.Millisecond))
 	}
 	if woken == nil {
 		return h.lead(ctx, limit)
@@ -1282,7 +1287,8 @@ func (c *Cursor) peek() (look int, err error) {
 		return lookReady, r.gateError()
 	case status == ErrUnpublished:
 		return lookEmpty, nil
-	case status == ErrPending && !c.graceOver(), status == errUnmarked && r.room < 0 && !c.graceOver():
+	case status == errUnmarked && r.room >= 0: // Next will see to it
+	case (status == ErrPending || status == errUnmarked) && !c.graceOver(status):
 		return lookPending, nil
 	}
 	return lookReady, nil

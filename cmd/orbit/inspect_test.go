@@ -242,7 +242,7 @@ func TestListShowsRingsAsTheyAre(t *testing.T) {
 		wantOne(t, list, object{"kind": kind}, object{"use": use})
 	}
 	table, _ := said(t, exitDone, "ls", "-over", "0", name)
-	want := []string{name, "9", "user", "8", "1000", "B", "12", "KiB", "12", "-", "1", "1"}
+	want := []string{name, "9", "user", "8", "1000", "B", "12", "KiB", "12", "-", "1", fmt.Sprint(orbit.FormatVersion)}
 	if got := fields(t, table, name, "9"); !slices.Equal(got, want) {
 		t.Errorf("got row %q, want %q", got, want)
 	}
@@ -310,7 +310,7 @@ var spoilers = []struct {
 	{"other version", func(path string, sound []byte) error {
 		sound[12] = 99 // the version is looked at before all that follows
 		return os.WriteFile(path, sound, 0o600)
-	}, []string{"format version 99, want 1"}, "version", false, "other version"},
+	}, []string{fmt.Sprint("format version 99, want ", orbit.FormatVersion)}, "version", false, "other version"},
 	{"damaged header", func(path string, sound []byte) error { sound[30] ^= 4; return os.WriteFile(path, sound, 0o600) },
 		[]string{"checksum"}, "damaged", false, "orbit clear"},
 	{"truncated", func(path string, sound []byte) error { return os.WriteFile(path, sound[:4096], 0o600) },

@@ -13,7 +13,7 @@
 //
 //   - every change of a slot's state is one of the legal transitions, made by
 //     who may make it, and nobody else writes into a slot;
-//   - below the head every slot names its counter or a later one;
+//   - no slot names a counter that nobody has taken;
 //   - a frame committed or delivered is whole, and the one committed there;
 //   - the newest frame is no older than any committed before the call, and if
 //     none was found, there was a moment without any;
@@ -95,7 +95,7 @@
 // the clock, of which there are so many. Counters need no bound: they go no
 // further than that. Only three writers over two slots could keep one another
 // from committing for ever, by laps that take ever new counters; there states
-// with more than so many counters named are where the search turns back, and it
+// with more than so many counters taken are where the search turns back, and it
 // says how many these were.
 //
 // Two reductions leave all states in and some orders out. A loop that tries
