@@ -651,10 +651,14 @@ func (r *Ring) newest(f *Frame, dst []byte) error {
 	return r.fail(ErrBusy, "overwritten at every attempt")
 }
 
-// peekNewest returns the slot and state of the newest counter if that is a
-// committed frame, as it mostly is, and a state of 0 otherwise.
+// peekNewest is peek for the newest counter.
 func (r *Ring) peekNewest() (s unsafe.Pointer, st uint64) {
-	c := atomic.LoadUint64(r.head) - 1
+	return r.peek(atomic.LoadUint64(r.head) - 1)
+}
+
+// peek returns the slot and state of counter c if that is a committed frame, as
+// it mostly is, and a state of 0 otherwise.
+func (r *Ring) peek(c uint64) (s unsafe.Pointer, st uint64) {
 	s, st = r.slot(c), c<<counterShift|phaseDone
 	if atomic.LoadUint64((*uint64)(s)) != st || int64(c-atomic.LoadUint64(r.first)) < 0 {
 		st = 0
@@ -1042,9 +1046,8 @@ func (c *Cursor) guardedPoll(frames []Frame) (n int, gap Gap, err error) {
 // deliver moves the cursor over the very next counter if that has a frame, and
 // otherwise leaves it where it is, for [Cursor.advance] to find out why.
 func (c *Cursor) deliver(f *Frame, dst []byte) bool {
-	r := c.ring
-	s, st := r.slot(c.next), c.next<<counterShift|phaseDone
-	if atomic.LoadUint64((*uint64)(s)) != st || int64(c.next-atomic.LoadUint64(r.first)) < 0 || r.copyFrame(f, dst, s, st) != nil {
+	s, st := c.ring.peek(c.next)
+	if st == 0 || c.ring.copyFrame(f, dst, s, st) != nil {
 		return false
 	}
 	c.next++
@@ -1058,9 +1061,7 @@ func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 	r := c.ring
 	var taken uint64
 	for {
-		s := r.slot(c.next)
-		st := atomic.LoadUint64((*uint64)(s))
-		if st == c.next<<counterShift|phaseDone && int64(c.next-atomic.LoadUint64(r.first)) >= 0 {
+		if s, st := r.peek(c.next); st != 0 {
 			switch err := r.copyFrame(f, dst, s, st); err {
 			case nil:
 				c.next++
