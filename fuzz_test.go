@@ -952,7 +952,8 @@ func kernelFuzzRead(t *testing.T, r *orbit.Ring) {
 type kernelModel struct {
 	capacity    uint64
 	head, first uint64
-	frames      map[uint64]orbit.Frame // by counter; one that is not here is a hole
+	frames      map[uint64]orbit.Frame // by counter; one that is not here is a hole ...
+	open        map[uint64]bool        // ... or will be, once a member looks at it
 }
 
 func (m *kernelModel) oldest() uint64 {
@@ -975,19 +976,54 @@ func (m *kernelModel) mint(node uint16) orbit.NetID64 {
 	return orbit.MakeNetID64(kernelFuzzKind, node, m.head-1)
 }
 
-// at says what there is to read at a counter.
+// abandon takes counters whose slots nobody marks.
+func (m *kernelModel) abandon(n uint64) {
+	for ; n > 0; n-- {
+		m.open[m.head] = true
+		m.head++
+	}
+}
+
+// at says what there is to read at a counter, which settles it.
 func (m *kernelModel) at(c uint64) (orbit.Frame, error) {
+	f, err := m.look(c)
+	if err == orbit.ErrPending {
+		delete(m.open, c)
+		err = orbit.ErrHole
+	}
+	return f, err
+}
+
+// look says what there is at a counter, and leaves it at that.
+func (m *kernelModel) look(c uint64) (orbit.Frame, error) {
 	if int64(c-m.head) >= 0 {
 		return orbit.Frame{}, orbit.ErrUnpublished
 	}
 	if int64(c-m.oldest()) < 0 {
 		return orbit.Frame{}, orbit.ErrOverwritten
 	}
+	if m.open[c] {
+		return orbit.Frame{}, orbit.ErrPending
+	}
 	f, ok := m.frames[c]
 	if !ok {
 		return f, orbit.ErrHole
 	}
 	return f, nil
+}
+
+// held tells whether the slot of a counter still has its frame: also one lap
+// later, as long as nobody marks it. A cursor looks at the slot first.
+func (m *kernelModel) held(c uint64) bool {
+	if _, ok := m.frames[c]; !ok || int64(c-m.first) < 0 {
+		return false
+	}
+	for c += m.capacity; int64(m.head-c) > 0; c += m.capacity {
+		if !m.open[c] {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *kernelModel) read(id orbit.NetID64, c uint64) (orbit.Frame, error) {
@@ -1010,9 +1046,12 @@ func (m *kernelModel) newest() (orbit.Frame, error) {
 func (m *kernelModel) stats() orbit.RingStats {
 	s := orbit.RingStats{Head: m.head, Oldest: m.oldest()}
 	for c := m.oldest(); c != m.head; c++ {
-		if _, ok := m.frames[c]; ok {
+		switch _, err := m.look(c); err {
+		case nil:
 			s.Frames++
-		} else {
+		case orbit.ErrPending:
+			s.Pending++
+		default:
 			s.Holes++
 		}
 	}
@@ -1027,19 +1066,22 @@ type kernelModelCursor struct {
 
 func (c *kernelModelCursor) step(m *kernelModel) (f orbit.Frame, gap orbit.Gap, err error) {
 	for int64(m.head-c.next) > 0 {
-		f, err := m.at(c.next)
-		c.next++
-		switch err {
-		case nil:
+		if m.held(c.next) {
+			c.next++
 			c.tally.Delivered++
-			return f, gap, nil
-		case orbit.ErrHole:
-			gap.Holes++
-			c.tally.Holes++
-		case orbit.ErrOverwritten:
-			gap.Overwritten++
-			c.tally.Overwritten++
+			return m.frames[c.next-1], gap, nil
 		}
+		var g orbit.Gap
+		if behind := m.oldest() - c.next; int64(behind) > 0 {
+			g.Overwritten = behind // whatever slots still hold in between
+		} else if _, err := m.at(c.next); err == orbit.ErrHole {
+			g.Holes = 1
+		}
+		c.next += g.Total()
+		gap.Overwritten += g.Overwritten
+		gap.Holes += g.Holes
+		c.tally.Overwritten += g.Overwritten
+		c.tally.Holes += g.Holes
 	}
 	return f, gap, orbit.ErrNoFrame
 }
@@ -1047,7 +1089,7 @@ func (c *kernelModelCursor) step(m *kernelModel) (f orbit.Frame, gap orbit.Gap, 
 func (c *kernelModelCursor) poll(m *kernelModel, n int) (frames []orbit.Frame, gap orbit.Gap, err error) {
 	for len(frames) < n {
 		if len(frames) > 0 {
-			if _, err := m.at(c.next); err != nil {
+			if !m.held(c.next) {
 				return frames, gap, nil
 			}
 		}
@@ -1138,6 +1180,8 @@ func FuzzRingModel(f *testing.F) {
 	}
 	f.Add(uint8(0), uint8(0), uint8(1), []byte{0, 5, 7, 0, 8, 0, 2, 0, 8, 0, 3, 0, 8, 1, 9, 3})
 	f.Add(uint8(3), uint8(3), uint8(9), []byte{1, 9, 1, 9, 1, 9, 7, 3, 9, 9, 9, 9, 10, 0, 3, 0, 4, 0, 10, 0})
+	f.Add(uint8(3), uint8(0), uint8(9), []byte{0, 5, 11, 1, 10, 0, 4, 0, 0, 6, 9, 7, 9, 7, 10, 0, 11, 0, 5, 11, 10, 0, 1, 9, 10, 0, 8, 0})
+	f.Add(uint8(1), uint8(3), uint8(1), []byte{11, 2, 11, 2, 10, 0, 4, 0, 8, 0, 0, 1, 4, 0, 11, 0, 6, 11, 10, 0, 2, 0, 1, 3, 24, 0})
 	rings := kernelFuzzOpen(f)
 	f.Fuzz(func(t *testing.T, size, boundary, before uint8, script []byte) {
 		defer kernelFuzzWatch()()
@@ -1149,8 +1193,8 @@ func FuzzRingModel(f *testing.F) {
 		h := rings[capacity]
 		h.preset(t, capacity, head)
 		run := kernelFuzzRun{
-			t: t, rings: h.handles,
-			m:       &kernelModel{capacity: uint64(capacity), head: head, first: head, frames: map[uint64]orbit.Frame{}},
+			t: t, rings: h.handles, file: h.file,
+			m:       &kernelModel{capacity: uint64(capacity), head: head, first: head, frames: map[uint64]orbit.Frame{}, open: map[uint64]bool{}},
 			cursors: [2]*orbit.Cursor{h.handles[0].At(head), h.handles[1].At(head)},
 			models:  [2]kernelModelCursor{{next: head}, {next: head}},
 		}
@@ -1164,6 +1208,7 @@ func FuzzRingModel(f *testing.F) {
 type kernelFuzzRun struct {
 	t       *testing.T
 	rings   [2]*orbit.Ring
+	file    *os.File // the segment
 	m       *kernelModel
 	cursors [2]*orbit.Cursor
 	models  [2]kernelModelCursor
@@ -1174,7 +1219,7 @@ type kernelFuzzRun struct {
 func (run *kernelFuzzRun) do(op, arg byte) {
 	who := int(op / 16 % 2)
 	r, m, node := run.rings[who], run.m, uint16(who+1)
-	switch op % 11 {
+	switch op % 12 {
 	case 0:
 		f := run.frame(int(arg))
 		id, err := r.Publish(f.Kind, f.Version, f.Payload)
@@ -1250,6 +1295,11 @@ func (run *kernelFuzzRun) do(op, arg byte) {
 		want := m.stats()
 		want.Waiting = got.Waiting
 		run.same("Stats", got, want, err, nil)
+	case 11: // siblings take counters and never mark the slots
+		m.abandon(uint64(arg%3) + 1)
+		if _, err := run.file.WriteAt(binary.NativeEndian.AppendUint64(nil, m.head), 256); err != nil {
+			run.t.Fatal(err)
+		}
 	}
 	run.same("Head", r.Head(), m.head, nil, nil)
 	run.same("Position", run.cursors[who].Position(), run.models[who].next, nil, nil)

@@ -2971,14 +2971,26 @@ func refCacheFrame(kind uint8, version uint64, payload []byte) (f cacheFrame, ok
 // claim takes the next slot for a member, as a writer does before it writes.
 // It is false if another member holds the slot.
 func (s *cacheSegment) claim(owner uint64) (c uint64, ok bool) {
-	c = s.head()
-	st := s.state(c).load()
-	if st&2 != 0 {
+	if s.state(s.head()).load()&2 != 0 {
 		return 0, false
 	}
-	s.state(c).store(c<<24 | owner<<2 | slotWriting)
+	c = s.take()
+	return c, s.mark(c, owner)
+}
+
+// take takes the next counter. Until its slot is marked, which may be never,
+// that names an older one.
+func (s *cacheSegment) take() uint64 {
+	c := s.head()
 	s.word(segHead).store(c + 1)
-	return c, true
+	return c
+}
+
+// mark marks the slot of a counter that was taken, unless it comes too late or
+// somebody holds the slot.
+func (s *cacheSegment) mark(c, owner uint64) bool {
+	st := s.state(c).load()
+	return int64(st-c<<24)>>24 < 0 && st&2 == 0 && s.state(c).swap(st, c<<24|owner<<2|slotWriting)
 }
 
 // fill writes a frame into a slot.
@@ -3107,9 +3119,16 @@ type cacheHistory struct {
 
 	sibling *orbit.Fleet
 	owner   uint64
-	stopped []uint64 // counters of frames the sibling did not finish
+	stopped []uint64     // counters of frames the sibling did not finish
+	taken   []takenFrame // and of frames for which it marked no slot yet
 	serial  int
 	did     []string
+}
+
+// takenFrame is a counter and what is to be written there.
+type takenFrame struct {
+	counter uint64
+	frame   cacheFrame
 }
 
 var historyPrefixes = []string{"", "a", "ab"}
@@ -3162,6 +3181,7 @@ func (h *cacheHistory) replaceSibling() {
 	}
 	h.t.Cleanup(func() { f.Close() })
 	h.sibling, h.owner, h.stopped = f, cacheOwner(h.t, h.name, f.Node()), nil
+	h.taken = nil
 }
 
 // ttl returns a time to live, often none.
@@ -3198,10 +3218,13 @@ func (h *cacheHistory) step() {
 		h.logf("the ring is reset at %d", h.seg.head())
 		h.seg.word(segFirst).store(h.seg.head())
 	case n < 12 && h.rng.IntN(5) == 0:
-		h.logf("the sibling dies, %d unfinished", len(h.stopped))
+		h.logf("the sibling dies, %d unfinished, %d not marked", len(h.stopped), len(h.taken))
 		h.replaceSibling()
 	case n < 16:
 		h.begin(c.Prefix(), key, value)
+	case n < 18:
+		h.resume()
+		fallthrough
 	default:
 		h.finish()
 	}
@@ -3212,12 +3235,16 @@ func (h *cacheHistory) step() {
 
 func (h *cacheHistory) add(c *orbit.Cache, key, value string) {
 	before := refCache(h.ring, int64(h.clock.read()), c.Prefix(), key)
+	stats, err := h.ring.Stats()
+	if err != nil {
+		h.fatalf("%v", err)
+	}
 	ttl := h.ttl()
 	added, err := c.Add(key, []byte(value), ttl)
 	h.logf("add %q %q = %q for %d: %v, head %d", c.Prefix(), key, value, ttl, added, h.seg.head())
 	after := refCache(h.ring, int64(h.clock.read()), c.Prefix(), key)
 	switch {
-	case err != nil || added && before.hit && len(h.stopped) == 0:
+	case err != nil || added && before.hit && stats.Pending == 0:
 		h.fatalf("add: got %v, %v with the key found to be %+v", added, err, before)
 	case added && ttl >= 0 && (!after.hit || after.value != value):
 		h.fatalf("after the add that won: got %+v, want %q", after, value)
@@ -3227,10 +3254,10 @@ func (h *cacheHistory) add(c *orbit.Cache, key, value string) {
 	}
 }
 
-// begin lets the sibling claim a slot, fill it at once or when it finishes,
-// and stop.
+// begin lets the sibling take a counter, mark its slot and fill it, and stop
+// after that or before it marked the slot.
 func (h *cacheHistory) begin(prefix, key, value string) {
-	if uint64(len(h.stopped))*2 >= h.seg.capacity {
+	if uint64(len(h.stopped)+len(h.taken))*2 >= h.seg.capacity {
 		return
 	}
 	f := cacheFrame{op: uint8(1 + h.rng.IntN(4)), prefix: prefix, key: key, value: value}
@@ -3249,6 +3276,12 @@ func (h *cacheHistory) begin(prefix, key, value string) {
 	case opDelete:
 		f.value = ""
 	}
+	if h.rng.IntN(3) == 0 {
+		n := h.seg.take()
+		h.logf("the sibling takes %d for %+v", n, f)
+		h.taken = append(h.taken, takenFrame{n, f})
+		return
+	}
 	if n, ok := h.seg.claim(h.owner); ok {
 		h.logf("the sibling begins %+v at %d", f, n)
 		h.seg.fill(n, f)
@@ -3256,6 +3289,23 @@ func (h *cacheHistory) begin(prefix, key, value string) {
 		if h.rng.IntN(4) == 0 {
 			h.finish()
 		}
+	}
+}
+
+// resume lets the sibling mark the slot of one of the counters that it took, if
+// it is not too late, and fill it.
+func (h *cacheHistory) resume() {
+	if len(h.taken) == 0 {
+		return
+	}
+	i := h.rng.IntN(len(h.taken))
+	n, f := h.taken[i].counter, h.taken[i].frame
+	h.taken = slices.Delete(h.taken, i, i+1)
+	ok := h.seg.mark(n, h.owner)
+	h.logf("the sibling marks %d: %v", n, ok)
+	if ok {
+		h.seg.fill(n, f)
+		h.stopped = append(h.stopped, n)
 	}
 }
 
@@ -3471,6 +3521,88 @@ func TestCacheAddIsOpenWhileAnEarlierFrameMayDecide(t *testing.T) {
 				wantAdded(t, c, "a", "third", 0, false)
 			}
 			wantCached(t, c, "a", tt.want)
+		})
+	}
+}
+
+// TestCacheAddVoidsATakenCounter: of a sibling that took a counter and marked
+// no slot nobody knows whether it will. An add that it might have come before
+// makes a hole of its counter, and does so at once.
+func TestCacheAddVoidsATakenCounter(t *testing.T) {
+	for _, capacity := range []int{1, 2, 16} {
+		rig := newSiblingRig(t, capacity)
+		c := rig.cache
+		start := time.Now()
+		for i := range 200 {
+			key := strconv.Itoa(i)
+			n := rig.take()
+			if i%3 == 0 { // the slot has what was taken and not marked a lap ago
+				for range capacity {
+					n = rig.take()
+				}
+			}
+			wantAdded(t, c, key, "mine", 0, true)
+			if capacity > 1 { // and the add's own frame has another slot
+				if st := rig.state(n).load(); st != n<<24|slotSkipped {
+					t.Errorf("%d slots: the slot of the counter that was taken: got state %#x, want a hole", capacity, st)
+				}
+			}
+			if rig.mark(n, rig.owner) {
+				t.Errorf("%d slots: counter %d was marked after an add made it void", capacity, n)
+			}
+			wantCached(t, c, key, "mine")
+			wantAdded(t, c, key, "again", 0, false)
+		}
+		// A wait for a writer that may be stopped is one of 100 ms or a second.
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%d slots: 400 adds took %v", capacity, took)
+		}
+	}
+}
+
+// TestCacheAddIsOpenWhileATakenCounterMayDecide has a sibling commit an add
+// while another's counter before it is taken and its slot not marked.
+func TestCacheAddIsOpenWhileATakenCounterMayDecide(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		settle func(rig *siblingRig, n uint64)
+		want   string
+	}{
+		{"it is marked and committed, and wins", func(rig *siblingRig, n uint64) {
+			if !rig.mark(n, rig.owner) {
+				rig.t.Fatal("cannot mark")
+			}
+			wantCached(rig.t, rig.cache, "a", "-")
+			rig.fill(n, cacheFrame{op: opPut, prefix: "p", key: "a", value: "earlier"})
+			rig.finish(n)
+		}, "earlier"},
+		{"it is marked and its owner dies", func(rig *siblingRig, n uint64) {
+			rig.mark(n, rig.owner)
+			wantCached(rig.t, rig.cache, "a", "-")
+			rig.sibling.Close()
+		}, "later"},
+		{"its owner dies, and a reader makes a hole of it", func(rig *siblingRig, n uint64) {
+			rig.sibling.Close()
+			wantCached(rig.t, rig.cache, "a", "-")
+			rig.cache.Ring().ReadAt(n, nil)
+		}, "later"},
+		{"a third adder makes a hole of it", func(rig *siblingRig, n uint64) {
+			wantAdded(rig.t, rig.cache, "a", "third", 0, false)
+		}, "later"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rig := newSiblingRig(t, 16)
+			settled := uint32(rig.head())
+			earlier := rig.take()
+			later := rig.begin(cacheFrame{op: opAdd, prefix: "p", key: "a", value: "later", settled: settled})
+			rig.finish(later)
+			late := openCache(t, rig.fleet, "p")
+			for range 3 {
+				wantCached(t, rig.cache, "a", "-") // neither has won
+			}
+			tt.settle(&rig, earlier)
+			wantCached(t, rig.cache, "a", tt.want)
+			wantCached(t, late, "a", tt.want)
 		})
 	}
 }

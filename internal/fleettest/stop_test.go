@@ -236,9 +236,8 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 			if n != 0 {
 				t.Errorf("PublishBatch published %d frames, want none", n)
 			}
-			_, err = r.Mint()
-			if err != nil { // it may pass the slot by, as its counter carries no frame
-				proc.MustBe(t, "Mint in a held slot", err, orbit.ErrBusy)
+			if _, err = r.Mint(); err != nil { // it passes the slot by, as its counter carries no frame
+				t.Errorf("Mint in a held slot: %v", err)
 			}
 		})
 		_, err := r.Newest(nil)
@@ -249,8 +248,10 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 			}
 			_, gap, err := sub.Next(nil)
 			proc.MustBe(t, "Next after the grace", err, orbit.ErrNoFrame)
-			if gap.Total() != gap.Lost+gap.Overwritten || gap.Total() == 0 {
-				t.Errorf("after the grace: gap %+v, want a loss", gap)
+			// Whether the frame is lost or overwritten is a matter of who came
+			// by since: whoever fails leaves a counter behind.
+			if passed := sub.Position() - c; passed == 0 || gap.Total() != passed || sub.Tally() != (orbit.Tally{Gap: gap}) {
+				t.Errorf("after the grace: gap %+v, tally %+v, %d counters passed; want all of them in the gap, and some", gap, sub.Tally(), passed)
 			}
 		})
 		p.Continue()

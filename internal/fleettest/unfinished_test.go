@@ -3,6 +3,7 @@
 package fleettest
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,9 +11,10 @@ import (
 	"orbit/internal/proc"
 )
 
-// What a ring makes of counters whose writers have not finished. The writers
-// are a member of this process that is alive and never writes: the tests put
-// its claims into the slots.
+// What a ring makes of counters whose writers have not finished, or not even
+// begun. The writers are a member of this process that is alive and never
+// writes: the tests put its claims into the slots. Who took a counter and has
+// not marked its slot is nobody: the tests raise the head.
 
 const kindUnfinished = 51
 
@@ -24,15 +26,14 @@ const liveOwner = 1<<12 | 1
 const nobody = 9<<12 | 1
 
 // unfinished returns the ring of a fleet of two members, with n frames in it,
-// and a function that claims its next counter for the second, and raises the
-// head if told so.
-func unfinished(t *testing.T, capacity, n int) (r *orbit.Ring, claim func(phase uint64, raise bool) uint64) {
+// and a function that claims its next counter for the second.
+func unfinished(t *testing.T, capacity, n int) (r *orbit.Ring, claim func(phase uint64) uint64) {
 	t.Helper()
 	return unfinishedBy(t, liveOwner, capacity, n)
 }
 
 // unfinishedBy is unfinished with the claims of another owner.
-func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, claim func(phase uint64, raise bool) uint64) {
+func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, claim func(phase uint64) uint64) {
 	t.Helper()
 	name := proc.Fleet(t)
 	opts := one(kindUnfinished, capacity, 16)
@@ -42,7 +43,7 @@ func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, c
 		publish(t, r, uint64(i), 8)
 	}
 	path := proc.Segment(name, kindUnfinished)
-	return r, func(phase uint64, raise bool) uint64 {
+	return r, func(phase uint64) uint64 {
 		t.Helper()
 		m := load(t, path)
 		h := m.word(offHead)
@@ -54,9 +55,7 @@ func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, c
 		if owner != 0 { // Close would wait for it
 			t.Cleanup(func() { overwriteWord(t, path, m.slot(h), state(h, 0, phaseSkipped)) })
 		}
-		if raise {
-			overwriteWord(t, path, offHead, h+1)
-		}
+		overwriteWord(t, path, offHead, h+1)
 		return h
 	}
 }
@@ -65,16 +64,16 @@ func unfinishedBy(t *testing.T, owner uint64, capacity, n int) (r *orbit.Ring, c
 // frame, Newest says that one is on its way only if it can still come.
 func TestUnfinishedFrameIsPendingWhileItsWriterLives(t *testing.T) {
 	r, claim := unfinished(t, 8, 0)
-	claim(phaseSkipped, true) // leaves no frame
+	claim(phaseSkipped) // leaves no frame
 	if _, err := r.Newest(nil); err != orbit.ErrNoFrame {
 		t.Errorf("Newest of an empty ring: %v, want %v", err, orbit.ErrNoFrame)
 	}
-	claim(phaseWriting, true)
+	claim(phaseWriting)
 	if _, err := r.Newest(nil); err != orbit.ErrPending {
 		t.Errorf("Newest while a live member writes: %v, want %v", err, orbit.ErrPending)
 	}
 	r, claim = unfinishedBy(t, nobody, 8, 0)
-	claim(phaseWriting, true)
+	claim(phaseWriting)
 	if _, err := r.Newest(nil); err != orbit.ErrNoFrame {
 		t.Errorf("Newest when its writer is dead: %v, want %v", err, orbit.ErrNoFrame)
 	}
@@ -87,13 +86,13 @@ func TestNewestFrameIsFoundBelowUnfinishedOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		claim(phaseWriting, true)
+		claim(phaseWriting)
 		if got, err := r.Newest(nil); err != nil || got.ID != want.ID {
 			t.Errorf("below %d unfinished frames: %v, %v; want %v", n+1, got.ID, err, want.ID)
 		}
 	}
-	claim(phaseBusy, true)
-	claim(phaseSkipped, true)
+	claim(phaseBusy)
+	claim(phaseSkipped)
 	if got, err := r.Newest(nil); err != nil || got.ID != want.ID {
 		t.Errorf("below unfinished frames and holes: %v, %v; want %v", got.ID, err, want.ID)
 	}
@@ -105,7 +104,7 @@ func TestGraceBeginsAnewAtEveryFrame(t *testing.T) {
 	r, claim := unfinished(t, 8, 0)
 	c := r.Oldest()
 	c.Grace = 50 * time.Millisecond
-	first, second := claim(phaseWriting, true), claim(phaseWriting, true)
+	first, second := claim(phaseWriting), claim(phaseWriting)
 	if _, gap, err := c.Next(nil); err != orbit.ErrPending || gap != (orbit.Gap{}) {
 		t.Fatalf("at frame %d: gap %+v, %v; want %v", first, gap, err, orbit.ErrPending)
 	}
@@ -116,31 +115,6 @@ func TestGraceBeginsAnewAtEveryFrame(t *testing.T) {
 	time.Sleep(2 * c.Grace)
 	if _, gap, err := c.Next(nil); err != orbit.ErrNoFrame || gap != (orbit.Gap{Lost: 1}) {
 		t.Errorf("after the grace of frame %d: gap %+v, %v; want one lost, and %v", second, gap, err, orbit.ErrNoFrame)
-	}
-}
-
-// TestMintedCounterIsNotGivenOutAgain: whoever mints marks the slot first. If
-// it is stopped before it raises the head, the next publisher finds the head at
-// a counter that is gone.
-func TestMintedCounterIsNotGivenOutAgain(t *testing.T) {
-	publishers := map[string]func(r *orbit.Ring) (orbit.NetID64, error){
-		"Publish": func(r *orbit.Ring) (orbit.NetID64, error) { return r.Publish(1, 0, nil) },
-		"Mint":    (*orbit.Ring).Mint,
-		"PublishBatch": func(r *orbit.Ring) (orbit.NetID64, error) {
-			frames := make([]orbit.Frame, 2)
-			_, err := r.PublishBatch(frames)
-			return frames[0].ID, err
-		},
-	}
-	for how, run := range publishers {
-		r, claim := unfinished(t, 8, 3)
-		minted := claim(phaseSkipped, false)
-		if id, err := run(r); err != nil || id.Counter() != minted+1 {
-			t.Errorf("%s beside a stopped Mint: id %v, %v; want counter %d", how, id, err, minted+1)
-		}
-		if _, err := r.ReadAt(minted, nil); err != orbit.ErrHole {
-			t.Errorf("%s beside a stopped Mint: the minted counter: %v, want %v", how, err, orbit.ErrHole)
-		}
 	}
 }
 
@@ -156,7 +130,7 @@ func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
 			go func() { done <- c.Wait(t.Context()) }()
 		}
 		time.Sleep(10 * time.Millisecond) // they lie down
-		n := claim(phaseDone, true)
+		n := claim(phaseDone)
 		for range readers {
 			var err error
 			within(t, 20*time.Second, "a reader whom nobody wakes", func() { err = <-done })
@@ -176,8 +150,8 @@ func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
 // first frame.
 func TestBatchEndsWhereAGapBegins(t *testing.T) {
 	r, claim := unfinished(t, 16, 3)
-	first := claim(phaseSkipped, true)
-	claim(phaseSkipped, true)
+	first := claim(phaseSkipped)
+	claim(phaseSkipped)
 	publish(t, r, 10, 8)
 	publish(t, r, 11, 8)
 	c := r.Oldest()
@@ -260,5 +234,388 @@ func TestCloseWaitsForAWriteUnderWay(t *testing.T) {
 			t.Errorf("after Close, finished %v, the frame: %v, want %v", finishes, err, want)
 		}
 		overwriteWord(t, path, at, state(0, 0, phaseSkipped))
+	}
+}
+
+// ---- Counters taken whose slots are not marked ----
+
+// abandon takes n counters of a ring and marks none of their slots, as whoever
+// stops or dies in between leaves them. It returns the first.
+func abandon(t *testing.T, r *orbit.Ring, name string, n int) uint64 {
+	t.Helper()
+	h := r.Head()
+	overwriteWord(t, proc.Segment(name, int(r.Kind())), offHead, h+uint64(n))
+	return h
+}
+
+// abandoned returns the ring of a new fleet, with n frames in it, and the name
+// of the fleet.
+func abandoned(t *testing.T, capacity, n int) (r *orbit.Ring, name string) {
+	t.Helper()
+	name = proc.Fleet(t)
+	r = ring(t, join(t, name, one(kindUnfinished, capacity, 16)), kindUnfinished)
+	for i := range n {
+		publish(t, r, uint64(i), 8)
+	}
+	return r, name
+}
+
+// eachCapacity runs a test for rings of one, two and more slots.
+func eachCapacity(t *testing.T, run func(t *testing.T, capacity int)) {
+	for _, capacity := range []int{1, 2, 8} {
+		t.Run(strconv.Itoa(capacity), func(t *testing.T) { run(t, capacity) })
+	}
+}
+
+// slotState reads the state of the slot of a counter.
+func slotState(t *testing.T, name string, c uint64) uint64 {
+	t.Helper()
+	m := load(t, proc.Segment(name, kindUnfinished))
+	return m.word(m.slot(c))
+}
+
+// TestNewestFrameIsFoundBelowTakenCounters: as long as the ring has one there.
+func TestNewestFrameIsFoundBelowTakenCounters(t *testing.T) {
+	eachCapacity(t, func(t *testing.T, capacity int) {
+		r, name := abandoned(t, capacity, capacity+1)
+		want, err := r.Newest(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := 1; n < capacity; n++ {
+			c := abandon(t, r, name, 1)
+			if got, err := r.Newest(nil); err != nil || got.ID != want.ID || verify(got) != nil {
+				t.Errorf("below %d taken counters: %v, %v; want %v", n, got.ID, err, want.ID)
+			}
+			if st, before := slotState(t, name, c), state(c-uint64(capacity), 0, phaseDone); st != before {
+				t.Errorf("Newest left slot %d in state %#x, want it untouched, %#x", c, st, before)
+			}
+		}
+		for range 3 {
+			abandon(t, r, name, 1)
+			if got, err := r.Newest(nil); err != orbit.ErrNoFrame {
+				t.Errorf("with nothing but taken counters: %v, %v; want %v", got.ID, err, orbit.ErrNoFrame)
+			}
+		}
+		id := publish(t, r, 100, 8)
+		if got, err := r.Newest(nil); err != nil || got.ID != id {
+			t.Errorf("above taken counters: %v, %v; want %v", got.ID, err, id)
+		}
+	})
+}
+
+// TestCursorPassesTakenCountersAtOnce: it does not wait out any grace, nor
+// leave what follows for later.
+func TestCursorPassesTakenCountersAtOnce(t *testing.T) {
+	eachCapacity(t, func(t *testing.T, capacity int) {
+		for n := 1; n <= capacity; n++ {
+			r, name := abandoned(t, capacity, 3)
+			c := audit(r, r.Tail())
+			c.Grace = time.Hour
+			abandon(t, r, name, n)
+			var want orbit.Gap
+			if n == capacity { // no room for a frame beside them
+				if _, gap, err := c.Next(nil); err != orbit.ErrNoFrame || gap != (orbit.Gap{Holes: uint64(n)}) {
+					t.Errorf("at %d taken counters: gap %+v, %v; want %d holes, and %v", n, gap, err, n, orbit.ErrNoFrame)
+				}
+			} else {
+				want.Holes = uint64(n)
+			}
+			id := publish(t, r, 100, 8)
+			f, gap, err := c.Next(nil)
+			if err != nil || f.ID != id || verify(f) != nil || gap != want {
+				t.Errorf("behind %d taken counters: frame %v, gap %+v, %v; want %v behind %+v", n, f.ID, gap, err, id, want)
+			}
+			if got, want := c.Tally(), (orbit.Tally{Delivered: 1, Gap: orbit.Gap{Holes: uint64(n)}}); got != want || c.Position() != r.Head() {
+				t.Errorf("behind %d taken counters: tally %+v at %d; want %+v at %d", n, got, c.Position(), want, r.Head())
+			}
+		}
+	})
+}
+
+// TestCursorAccountsForTakenCountersAmongFrames reads them one by one and in
+// batches, which end where a gap begins.
+func TestCursorAccountsForTakenCountersAmongFrames(t *testing.T) {
+	r, name := abandoned(t, 16, 2)
+	single, batches := audit(r, r.Oldest()), r.Oldest()
+	single.Grace, batches.Grace = time.Hour, time.Hour
+	abandon(t, r, name, 1)
+	publish(t, r, 10, 8)
+	abandon(t, r, name, 3)
+	publish(t, r, 11, 8)
+	publish(t, r, 12, 8)
+	abandon(t, r, name, 2)
+	frames := make([]orbit.Frame, 16)
+	for i, want := range []struct {
+		n   int
+		gap orbit.Gap
+		err error
+	}{{2, orbit.Gap{}, nil}, {1, orbit.Gap{Holes: 1}, nil}, {2, orbit.Gap{Holes: 3}, nil}, {0, orbit.Gap{Holes: 2}, orbit.ErrNoFrame}} {
+		if n, gap, err := batches.Poll(frames); n != want.n || gap != want.gap || err != want.err {
+			t.Errorf("Poll %d: %d frames, gap %+v, %v; want %d, %+v, %v", i, n, gap, err, want.n, want.gap, want.err)
+		}
+	}
+	if err := single.drain(nil); err != nil {
+		t.Fatal(err)
+	}
+	want := orbit.Tally{Delivered: 5, Gap: orbit.Gap{Holes: 6}}
+	if single.Tally() != want || batches.Tally() != want {
+		t.Errorf("tally %+v one by one, %+v in batches; want %+v", single.Tally(), batches.Tally(), want)
+	}
+}
+
+// TestReadMakesATakenCounterAHole, once and for all.
+func TestReadMakesATakenCounterAHole(t *testing.T) {
+	reads := map[string]func(r *orbit.Ring, c uint64) error{
+		"ReadAt": func(r *orbit.Ring, c uint64) error { _, err := r.ReadAt(c, nil); return err },
+		"Read": func(r *orbit.Ring, c uint64) error {
+			_, err := r.Read(orbit.MakeNetID64(r.Kind(), 1, c), nil)
+			return err
+		},
+	}
+	for how, read := range reads {
+		eachCapacity(t, func(t *testing.T, capacity int) {
+			r, name := abandoned(t, capacity, capacity+1)
+			first := abandon(t, r, name, capacity)
+			for n := range capacity {
+				if s, err := r.Stats(); err != nil || s.Pending != capacity-n || s.Holes != n || s.Frames != 0 {
+					t.Errorf("before %s of the %d. of %d: stats %+v, %v; want %d pending, and holes else", how, n, capacity, s, err, capacity-n)
+				}
+				c := first + uint64(n)
+				if err := read(r, c); err != orbit.ErrHole {
+					t.Errorf("%s of a taken counter: %v, want %v", how, err, orbit.ErrHole)
+				}
+				if st, want := slotState(t, name, c), state(c, 0, phaseSkipped); st != want {
+					t.Errorf("after %s the slot is in state %#x, want %#x", how, st, want)
+				}
+			}
+			if s, err := r.Stats(); err != nil || s.Pending != 0 || s.Holes != capacity {
+				t.Errorf("at the end: stats %+v, %v; want %d holes", s, err, capacity)
+			}
+		})
+	}
+}
+
+// TestTakenCounterOfAHeldSlotLeavesItToItsOwner: one lap after a writer stopped
+// in the middle of a frame, another stops before it marks the slot.
+func TestTakenCounterOfAHeldSlotLeavesItToItsOwner(t *testing.T) {
+	eachCapacity(t, func(t *testing.T, capacity int) {
+		name := proc.Fleet(t)
+		opts := one(kindUnfinished, capacity, 16)
+		r := ring(t, join(t, name, opts), kindUnfinished)
+		ring(t, join(t, name, opts), kindUnfinished)
+		path := proc.Segment(name, kindUnfinished)
+		held := abandon(t, r, name, 1)
+		overwriteWord(t, path, load(t, path).slot(held), state(held, liveOwner, phaseWriting))
+		t.Cleanup(func() { overwriteWord(t, path, load(t, path).slot(held), state(held, 0, phaseSkipped)) })
+		for i := range capacity - 1 {
+			publish(t, r, uint64(i), 8)
+		}
+		late := audit(r, r.Tail())
+		late.Grace = time.Hour
+		c := abandon(t, r, name, 1)
+		if _, err := late.next(nil); err != orbit.ErrNoFrame || late.sum != (orbit.Tally{Gap: orbit.Gap{Holes: 1}}) {
+			t.Errorf("a cursor at it: %+v, %v; want one hole", late.sum, err)
+		}
+		if _, err := r.ReadAt(c, nil); err != orbit.ErrHole {
+			t.Errorf("ReadAt(%d) = %v, want %v", c, err, orbit.ErrHole)
+		}
+		if st, want := slotState(t, name, c), state(c, liveOwner, phaseBusy); st != want {
+			t.Errorf("the slot is in state %#x, want %#x", st, want)
+		}
+	})
+}
+
+// TestObserverWaitsForATakenCounter: it cannot make a hole of it, so that it
+// has the patience it has with unfinished frames.
+func TestObserverWaitsForATakenCounter(t *testing.T) {
+	eachCapacity(t, func(t *testing.T, capacity int) {
+		r, name := abandoned(t, capacity, 3)
+		o, err := orbit.Observe(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		observed := ring(t, o, kindUnfinished)
+		patient, hasty, asleep := audit(observed, observed.Tail()), audit(observed, observed.Tail()), audit(observed, observed.Tail())
+		patient.Grace, hasty.Grace, asleep.Grace = time.Hour, 50*time.Millisecond, 50*time.Millisecond
+		c := abandon(t, r, name, 1)
+		before := slotState(t, name, c)
+		for range 3 {
+			if _, err := observed.ReadAt(c, nil); err != orbit.ErrPending {
+				t.Errorf("ReadAt(%d) = %v, want %v", c, err, orbit.ErrPending)
+			}
+			if s, err := observed.Stats(); err != nil || s.Pending != 1 || s.Holes != 0 {
+				t.Errorf("stats %+v, %v; want one pending", s, err)
+			}
+		}
+		if _, err := patient.next(nil); err != orbit.ErrPending || patient.Position() != c {
+			t.Errorf("a cursor within its grace: %v at %d, want %v at %d", err, patient.Position(), orbit.ErrPending, c)
+		}
+		if _, err := hasty.next(nil); err != orbit.ErrPending {
+			t.Errorf("a cursor within its grace: %v, want %v", err, orbit.ErrPending)
+		}
+		time.Sleep(2 * hasty.Grace)
+		if _, err := hasty.next(nil); err != orbit.ErrNoFrame || hasty.sum != (orbit.Tally{Gap: orbit.Gap{Lost: 1}}) {
+			t.Errorf("a cursor after its grace: %+v, %v; want one lost", hasty.sum, err)
+		}
+		within(t, 20*time.Second, "an observer that waits at a taken counter", func() {
+			if err := asleep.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if _, err := asleep.next(nil); err != orbit.ErrNoFrame || asleep.sum != (orbit.Tally{Gap: orbit.Gap{Lost: 1}}) {
+			t.Errorf("after it waited: %+v, %v; want one lost", asleep.sum, err)
+		}
+		if st := slotState(t, name, c); st != before {
+			t.Errorf("an observer left the slot in state %#x, want it untouched, %#x", st, before)
+		}
+		if _, err := r.ReadAt(c, nil); err != orbit.ErrHole {
+			t.Fatalf("ReadAt(%d) of a member: %v, want %v", c, err, orbit.ErrHole)
+		}
+		if _, err := observed.ReadAt(c, nil); err != orbit.ErrHole {
+			t.Errorf("once a member settled it: %v, want %v", err, orbit.ErrHole)
+		}
+		if _, err := patient.next(nil); err != orbit.ErrNoFrame || patient.sum != (orbit.Tally{Gap: orbit.Gap{Holes: 1}}) {
+			t.Errorf("once a member settled it: %+v, %v; want one hole", patient.sum, err)
+		}
+		if capacity > 1 {
+			if f, err := observed.Newest(nil); err != nil || f.ID.Counter() != c-1 {
+				t.Errorf("the newest below it: %v, %v; want frame %d", f.ID, err, c-1)
+			}
+		}
+	})
+}
+
+// TestSleepingReadersAreNotHeldByATakenCounter: nobody wakes them, so that they
+// find it when they look by themselves, or when the next frame wakes them.
+func TestSleepingReadersAreNotHeldByATakenCounter(t *testing.T) {
+	r, name := abandoned(t, 8, 3)
+	for _, n := range []int{1, 1, 2} {
+		for _, follows := range []bool{false, true} {
+			// One of them sleeps in the kernel, the others wait for its word.
+			readers := []*audited{audit(r, r.Tail()), audit(r, r.Tail()), audit(r, r.Tail())}
+			done := make(chan error, len(readers))
+			for _, c := range readers {
+				c.Grace = time.Hour
+				go func() { done <- c.Wait(t.Context()) }()
+			}
+			time.Sleep(10 * time.Millisecond) // they lie down
+			abandon(t, r, name, n)
+			want := orbit.Tally{Gap: orbit.Gap{Holes: uint64(n)}}
+			if follows {
+				publish(t, r, 100, 8)
+				want.Delivered = 1
+			}
+			for range readers {
+				var err error
+				within(t, 20*time.Second, "a reader at a taken counter", func() { err = <-done })
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			for _, c := range readers {
+				if err := c.drain(nil); err != nil || c.sum != want {
+					t.Errorf("after the wait, a frame follows: %v: %+v, %v; want %+v", follows, c.sum, err, want)
+				}
+			}
+		}
+	}
+}
+
+// TestTakenCountersAreLapped: one lap later whoever comes by takes the slot,
+// whatever lap it is of.
+func TestTakenCountersAreLapped(t *testing.T) {
+	publishers := map[string]func(r *orbit.Ring, n int) ([]orbit.NetID64, error){
+		"Publish": func(r *orbit.Ring, n int) (ids []orbit.NetID64, err error) {
+			for i := 0; i < n && err == nil; i++ {
+				var id orbit.NetID64
+				id, err = r.Publish(1, 0, nil)
+				ids = append(ids, id)
+			}
+			return ids, err
+		},
+		"PublishBatch": func(r *orbit.Ring, n int) (ids []orbit.NetID64, err error) {
+			frames := make([]orbit.Frame, n)
+			_, err = r.PublishBatch(frames)
+			for _, f := range frames {
+				ids = append(ids, f.ID)
+			}
+			return ids, err
+		},
+		"Mint": func(r *orbit.Ring, n int) (ids []orbit.NetID64, err error) {
+			for i := 0; i < n && err == nil; i++ {
+				var id orbit.NetID64
+				id, err = r.Mint()
+				ids = append(ids, id)
+			}
+			return ids, err
+		},
+	}
+	for how, run := range publishers {
+		eachCapacity(t, func(t *testing.T, capacity int) {
+			for _, taken := range []int{1, capacity, 3 * capacity, 3*capacity + 1} {
+				r, name := abandoned(t, capacity, 3)
+				next := abandon(t, r, name, taken) + uint64(taken)
+				ids, err := run(r, 2*capacity)
+				if err != nil || len(ids) != 2*capacity {
+					t.Fatalf("%s behind %d taken counters: %d ids, %v", how, taken, len(ids), err)
+				}
+				for i, id := range ids {
+					if want := next + uint64(i); id.Counter() != want {
+						t.Errorf("%s behind %d taken counters: id %d is %v, want counter %d", how, taken, i, id, want)
+					}
+				}
+				s, err := r.Stats()
+				if err != nil || s.Pending != 0 || s.Frames+s.Holes != capacity || (s.Holes > 0) != (how == "Mint") {
+					t.Errorf("%s, two laps after %d taken counters: stats %+v, %v", how, taken, s, err)
+				}
+			}
+		})
+	}
+}
+
+// TestBatchStepsRoundHeldSlots: what a burst took of a live writer's slots is a
+// hole, and all its frames come, with the counters around.
+func TestBatchStepsRoundHeldSlots(t *testing.T) {
+	for _, tt := range []struct{ capacity, held int }{{2, 1}, {8, 1}, {8, 2}, {8, 5}, {16, 3}, {16, 4}, {16, 9}} {
+		r, claim := unfinished(t, tt.capacity, 3)
+		free := make([]bool, tt.capacity)
+		for i := range free {
+			free[i] = true
+		}
+		for range tt.held {
+			free[claim(phaseWriting)%uint64(tt.capacity)] = false
+		}
+		c := audit(r, r.Tail())
+		frames := make([]orbit.Frame, 3*tt.capacity)
+		for i := range frames {
+			frames[i].Payload, frames[i].Version = payload(nil, uint64(i), 8)
+		}
+		next := r.Head()
+		if n, err := r.PublishBatch(frames); n != len(frames) || err != nil {
+			t.Fatalf("%d of %d slots held: %d frames published, %v; want %d", tt.held, tt.capacity, n, err, len(frames))
+		}
+		for i, f := range frames {
+			for !free[next%uint64(tt.capacity)] {
+				next++
+			}
+			if f.ID.Counter() != next {
+				t.Fatalf("%d of %d slots held: frame %d is %v, want counter %d", tt.held, tt.capacity, i, f.ID, next)
+			}
+			next++
+		}
+		for n := r.Head() - uint64(tt.capacity); n != r.Head(); n++ {
+			f, err := r.ReadAt(n, nil)
+			if free[n%uint64(tt.capacity)] && (err != nil || verify(f) != nil) || !free[n%uint64(tt.capacity)] && err != orbit.ErrHole {
+				t.Errorf("%d of %d slots held: counter %d, free %v: %v, %v", tt.held, tt.capacity, n, free[n%uint64(tt.capacity)], f.ID, err)
+			}
+		}
+		if err := c.drain(nil); err != nil {
+			t.Error(err)
+		}
+		if got := c.Tally(); got.Lost != 0 || got.Delivered == 0 || c.Position() != r.Head() {
+			t.Errorf("%d of %d slots held: tally %+v at %d; want frames and nothing lost, at %d", tt.held, tt.capacity, got, c.Position(), r.Head())
+		}
 	}
 }
