@@ -266,7 +266,7 @@ func (r *Ring) claim() (uint64, error) {
 	return t, nil
 }
 
-// take takes n tickets, and returns the first.
+// take takes n tickets and returns the first.
 func (r *Ring) take(n uint64) uint64 { return atomic.AddUint64(r.head, n) - n }
 
 // mark marks the slot of ticket t as this member's if it has the frame of the
@@ -297,6 +297,7 @@ func (r *Ring) claimSlow(t uint64) (uint64, error) {
 	var wait backoff
 	for {
 		if r.gate.Load() != gateOpen {
+			r.void(t)
 			return 0, r.gateError()
 		}
 		s := r.slot(t)
@@ -374,15 +375,8 @@ func (r *Ring) void(c uint64) {
 	}
 }
 
-// settle makes sure that a slot names counter c or a later one. It first gives
-// whoever took c the time that it takes to mark a slot, if nothing stops it.
-func (r *Ring) settle(c uint64) {
-	if !r.linger(c) {
-		r.void(c)
-	}
-}
-
-// linger looks for a microsecond or so whether the slot of counter c gets marked.
+// linger looks for a microsecond or so whether the slot of counter c gets marked:
+// that is what it takes a claimant, if nothing stops it.
 func (r *Ring) linger(c uint64) bool {
 	for range 1000 {
 		if since(atomic.LoadUint64((*uint64)(r.slot(c))), c) >= 0 {
@@ -700,7 +694,7 @@ func (r *Ring) searchBack(head uint64) (unsafe.Pointer, uint64, error) {
 			return s, st, nil
 		case since(st, c) > 0 && atomic.LoadUint64(r.head) != head:
 			return nil, 0, errChanged
-		case st&phaseMask == phaseWriting:
+		case since(st, c) == 0 && st&phaseMask == phaseWriting:
 			err = ErrPending
 		}
 	}
@@ -804,7 +798,9 @@ func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 			if r.room < 0 {
 				return Frame{}, ErrPending
 			}
-			r.settle(counter)
+			if !r.linger(counter) {
+				r.void(counter)
+			}
 			continue
 		}
 		if err != nil {
@@ -945,16 +941,18 @@ const DefaultGrace = time.Second
 // writers anything. A Cursor is not safe for concurrent use.
 type Cursor struct {
 	// Grace is how long the cursor stays at an unfinished frame whose writer
-	// is alive. Zero means DefaultGrace, less than zero not at all.
+	// is alive, and for 10 ms at most at a counter that somebody took and has
+	// not begun to use. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
-	ring    *Ring
-	next    uint64
-	tally   Tally
-	held    uint64 // the unfinished frame the cursor stands at ...
-	since   int64  // ... and since when, 0 if at none
-	lapping uint64 // how far inside the window to jump when lapped
-	far     uint64 // how much further back than next it was told to begin
+	ring     *Ring
+	next     uint64
+	tally    Tally
+	held     uint64 // the unfinished frame the cursor stands at ...
+	since    int64  // ... and since when, 0 if at none
+	unmarked patience
+	lapping  uint64 // how far inside the window to jump when lapped
+	far      uint64 // how much further back than next it was told to begin
 }
 
 // Oldest returns a cursor that starts at the oldest frame still held.
@@ -1059,7 +1057,6 @@ func (c *Cursor) deliver(f *Frame, dst []byte) bool {
 // before the head: at the tail of a busy ring the head is in other hands.
 func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 	r := c.ring
-	var taken uint64
 	for {
 		if s, st := r.peek(c.next); st != 0 {
 			switch err := r.copyFrame(f, dst, s, st); err {
@@ -1078,29 +1075,10 @@ func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 				return err
 			}
 		}
-		if err := c.step(gap); err == errUnmarked {
-			if err = c.settle(&taken); err != nil {
-				return err
-			}
-		} else if err != nil {
+		if err := c.step(gap); err != nil {
 			return err
 		}
 	}
-}
-
-// settle has the counter at the cursor explained, if it was taken by the time
-// that the read under way first met one that was not marked. Otherwise it is
-// pending: a read could go on making counters void for as long as writers take
-// new ones.
-func (c *Cursor) settle(taken *uint64) error {
-	if *taken == 0 {
-		*taken = atomic.LoadUint64(c.ring.head)
-	}
-	if int64(c.next-*taken) >= 0 {
-		return ErrPending
-	}
-	c.ring.settle(c.next)
-	return nil
 }
 
 // step passes counters that have no frame for this cursor, or tells why it
@@ -1126,14 +1104,20 @@ func (c *Cursor) step(gap *Gap) error {
 		c.pass(gap, Gap{Holes: 1})
 	case ErrLost:
 		c.pass(gap, Gap{Lost: 1})
-	case ErrPending, errUnmarked:
-		if status == errUnmarked && r.room >= 0 {
-			return errUnmarked
-		}
-		if !c.graceOver(status) {
+	case ErrPending:
+		if c.graceLeft() > 0 {
 			return ErrPending
 		}
 		c.pass(gap, Gap{Lost: 1})
+	case errUnmarked:
+		switch {
+		case c.unmarked.left(r, c.next, c.grace()) > 0:
+			return ErrPending
+		case r.room < 0:
+			c.pass(gap, Gap{Lost: 1}) // it cannot make sure
+		default:
+			r.void(c.next)
+		}
 	default:
 		return status
 	}
@@ -1156,25 +1140,42 @@ func (c *Cursor) jump(gap *Gap, head, behind uint64) {
 	c.pass(gap, Gap{Overwritten: behind + inside})
 }
 
-// graceOver tells whether the cursor has stood at the unfinished frame before
-// it for longer than its grace.
-func (c *Cursor) graceOver(status error) bool { return c.graceLeft(status) <= 0 }
-
-func (c *Cursor) graceLeft(status error) time.Duration {
+// graceLeft returns for how long the cursor stays at the unfinished frame before
+// it.
+func (c *Cursor) graceLeft() time.Duration {
 	now := clockNow()
 	if c.since == 0 || c.held != c.next {
 		c.held, c.since = c.next, now
 	}
-	grace := c.Grace
-	if grace == 0 {
-		grace = DefaultGrace
+	return c.grace() - time.Duration(now-c.since)
+}
+
+func (c *Cursor) grace() time.Duration {
+	if c.Grace == 0 {
+		return DefaultGrace
 	}
-	if status == errUnmarked {
-		// An observer, who cannot make the counter void, cannot tell either
-		// whether he who took it is alive.
-		grace = min(grace, maxSleep)
+	return c.Grace
+}
+
+// A patience is with claimants who have taken a counter and not marked its slot.
+// To mark it takes them an instant, if they are not stopped there or dead, and
+// who loses a counter just takes another: nobody needs to find out.
+type patience struct {
+	taken uint64 // all counters below were taken ...
+	since int64  // ... by then; 0 for never
+}
+
+// maxUnmarked is how long a patience lasts at most: long enough for a claimant
+// who lost the processor to have it back.
+const maxUnmarked = 10 * time.Millisecond
+
+// left returns for how long it is still with who took counter c.
+func (p *patience) left(r *Ring, c uint64, limit time.Duration) time.Duration {
+	now := clockNow()
+	if p.since == 0 || int64(c-p.taken) >= 0 {
+		p.taken, p.since = atomic.LoadUint64(r.head), now
 	}
-	return grace - time.Duration(now-c.since)
+	return min(limit, maxUnmarked) - time.Duration(now-p.since)
 }
 
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
@@ -1192,7 +1193,7 @@ func (c *Cursor) graceLeft(status error) time.Duration {
 // second.
 func (c *Cursor) Wait(ctx context.Context) error {
 	for {
-		look, err := c.peek()
+		look, _, err := c.peek()
 		if err != nil || look == lookReady {
 			return err
 		}
@@ -1211,13 +1212,13 @@ func (c *Cursor) await(ctx context.Context, limit time.Duration) error {
 		return err
 	}
 	defer h.disarm(woken)
-	look, err := c.peek()
+	look, left, err := c.peek()
 	if err != nil || look == lookReady {
 		return err
 	}
 	if look == lookPending {
 		// The frame of a dead or stopped writer brings no wake.
-		limit = min(limit, max(c.graceLeft(ErrPending), time.Millisecond))
+		limit = min(limit, max(left, time.Millisecond))
 	}
 	if woken == nil {
 		return h.lead(ctx, limit)
@@ -1279,20 +1280,26 @@ const (
 	lookReady
 )
 
-// peek tells what Next would find, without moving.
-func (c *Cursor) peek() (look int, err error) {
+// peek tells what Next would find, without moving, and if that is nothing yet
+// because of a frame that is pending, for how long at most.
+func (c *Cursor) peek() (look int, left time.Duration, err error) {
 	r := c.ring
 	defer r.catchFault(enterGuard(), &err)
-	switch _, _, status := r.look(c.next); {
+	_, _, status := r.look(c.next)
+	switch {
 	case r.gate.Load() != gateOpen:
-		return lookReady, r.gateError()
+		return lookReady, 0, r.gateError()
 	case status == ErrUnpublished:
-		return lookEmpty, nil
-	case status == errUnmarked && r.room >= 0: // Next will see to it
-	case (status == ErrPending || status == errUnmarked) && !c.graceOver(status):
-		return lookPending, nil
+		return lookEmpty, 0, nil
+	case status == ErrPending:
+		left = c.graceLeft()
+	case status == errUnmarked:
+		left = c.unmarked.left(r, c.next, c.grace())
 	}
-	return lookReady, nil
+	if left > 0 {
+		return lookPending, left, nil
+	}
+	return lookReady, 0, nil
 }
 
 // Frames returns an iterator over the frames to come: it waits for each until

@@ -304,14 +304,50 @@ func TestNewestFrameIsFoundBelowTakenCounters(t *testing.T) {
 	})
 }
 
-// TestCursorPassesTakenCountersAtOnce: it does not wait out any grace, nor
-// leave what follows for later.
-func TestCursorPassesTakenCountersAtOnce(t *testing.T) {
+// TestCursorIsPatientWithWhoTookACounter, but only as long as it takes to mark a
+// slot, though others may mark meanwhile, and not anew with each.
+func TestCursorIsPatientWithWhoTookACounter(t *testing.T) {
+	r, name := abandoned(t, 16, 3)
+	c := audit(r, r.Tail())
+	path := proc.Segment(name, kindUnfinished)
+	first := abandon(t, r, name, 8)
+	if _, err := c.next(nil); err != orbit.ErrPending || c.Position() != first {
+		t.Errorf("at a counter just taken: %v at %d, want %v at %d", err, c.Position(), orbit.ErrPending, first)
+	}
+	overwriteWord(t, path, load(t, path).slot(first), state(first, 0, phaseSkipped))
+	if _, err := c.next(nil); err != orbit.ErrPending || c.Position() != first+1 {
+		t.Errorf("once that one's slot is marked: %v at %d, want %v at %d", err, c.Position(), orbit.ErrPending, first+1)
+	}
+	id := publish(t, r, 100, 8)
+	for start := time.Now(); c.Position() != r.Head(); {
+		if _, err := c.next(nil); err == orbit.ErrPending {
+			within(t, 20*time.Second, "the patience of a cursor", func() {
+				if err := c.Wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		} else if err != nil || time.Since(start) > 20*time.Second {
+			t.Fatalf("%v at %d, want frame %v", err, c.Position(), id)
+		}
+	}
+	if want := (orbit.Tally{Delivered: 1, Gap: orbit.Gap{Holes: 8}}); c.sum != want {
+		t.Errorf("tally %+v, want %+v", c.sum, want)
+	}
+	// Those taken later are waited for anew.
+	next := abandon(t, r, name, 1)
+	if _, err := c.next(nil); err != orbit.ErrPending || c.Position() != next {
+		t.Errorf("at another just taken: %v at %d, want %v at %d", err, c.Position(), orbit.ErrPending, next)
+	}
+}
+
+// TestCursorWithoutGracePassesTakenCountersAtOnce, and does not leave what
+// follows for later.
+func TestCursorWithoutGracePassesTakenCountersAtOnce(t *testing.T) {
 	eachCapacity(t, func(t *testing.T, capacity int) {
 		for n := 1; n <= capacity; n++ {
 			r, name := abandoned(t, capacity, 3)
 			c := audit(r, r.Tail())
-			c.Grace = time.Hour
+			c.Grace = -1
 			abandon(t, r, name, n)
 			var want orbit.Gap
 			if n == capacity { // no room for a frame beside them
@@ -338,7 +374,7 @@ func TestCursorPassesTakenCountersAtOnce(t *testing.T) {
 func TestCursorAccountsForTakenCountersAmongFrames(t *testing.T) {
 	r, name := abandoned(t, 16, 2)
 	single, batches := audit(r, r.Oldest()), r.Oldest()
-	single.Grace, batches.Grace = time.Hour, time.Hour
+	single.Grace, batches.Grace = -1, -1
 	abandon(t, r, name, 1)
 	publish(t, r, 10, 8)
 	abandon(t, r, name, 3)
@@ -412,7 +448,7 @@ func TestTakenCounterOfAHeldSlotLeavesItToItsOwner(t *testing.T) {
 			publish(t, r, uint64(i), 8)
 		}
 		late := audit(r, r.Tail())
-		late.Grace = time.Hour
+		late.Grace = -1
 		c := abandon(t, r, name, 1)
 		if _, err := late.next(nil); err != orbit.ErrNoFrame || late.sum != (orbit.Tally{Gap: orbit.Gap{Holes: 1}}) {
 			t.Errorf("a cursor at it: %+v, %v; want one hole", late.sum, err)
@@ -427,7 +463,7 @@ func TestTakenCounterOfAHeldSlotLeavesItToItsOwner(t *testing.T) {
 }
 
 // TestObserverWaitsForATakenCounter: it cannot make a hole of it, so that it
-// has the patience it has with unfinished frames.
+// takes it for lost when its patience is over.
 func TestObserverWaitsForATakenCounter(t *testing.T) {
 	eachCapacity(t, func(t *testing.T, capacity int) {
 		r, name := abandoned(t, capacity, 3)
@@ -437,8 +473,8 @@ func TestObserverWaitsForATakenCounter(t *testing.T) {
 		}
 		defer o.Close()
 		observed := ring(t, o, kindUnfinished)
-		patient, hasty, asleep := audit(observed, observed.Tail()), audit(observed, observed.Tail()), audit(observed, observed.Tail())
-		patient.Grace, hasty.Grace, asleep.Grace = time.Hour, 50*time.Millisecond, 50*time.Millisecond
+		late, hasty, asleep := audit(observed, observed.Tail()), audit(observed, observed.Tail()), audit(observed, observed.Tail())
+		hasty.Grace, asleep.Grace = time.Hour, time.Hour // patience with what is not begun is shorter
 		c := abandon(t, r, name, 1)
 		before := slotState(t, name, c)
 		for range 3 {
@@ -449,13 +485,10 @@ func TestObserverWaitsForATakenCounter(t *testing.T) {
 				t.Errorf("stats %+v, %v; want one pending", s, err)
 			}
 		}
-		if _, err := patient.next(nil); err != orbit.ErrPending || patient.Position() != c {
-			t.Errorf("a cursor within its grace: %v at %d, want %v at %d", err, patient.Position(), orbit.ErrPending, c)
-		}
 		if _, err := hasty.next(nil); err != orbit.ErrPending {
 			t.Errorf("a cursor within its grace: %v, want %v", err, orbit.ErrPending)
 		}
-		time.Sleep(2 * hasty.Grace)
+		time.Sleep(50 * time.Millisecond)
 		if _, err := hasty.next(nil); err != orbit.ErrNoFrame || hasty.sum != (orbit.Tally{Gap: orbit.Gap{Lost: 1}}) {
 			t.Errorf("a cursor after its grace: %+v, %v; want one lost", hasty.sum, err)
 		}
@@ -476,8 +509,8 @@ func TestObserverWaitsForATakenCounter(t *testing.T) {
 		if _, err := observed.ReadAt(c, nil); err != orbit.ErrHole {
 			t.Errorf("once a member settled it: %v, want %v", err, orbit.ErrHole)
 		}
-		if _, err := patient.next(nil); err != orbit.ErrNoFrame || patient.sum != (orbit.Tally{Gap: orbit.Gap{Holes: 1}}) {
-			t.Errorf("once a member settled it: %+v, %v; want one hole", patient.sum, err)
+		if _, err := late.next(nil); err != orbit.ErrNoFrame || late.sum != (orbit.Tally{Gap: orbit.Gap{Holes: 1}}) {
+			t.Errorf("once a member settled it: %+v, %v; want one hole", late.sum, err)
 		}
 		if capacity > 1 {
 			if f, err := observed.Newest(nil); err != nil || f.ID.Counter() != c-1 {
