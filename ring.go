@@ -1218,7 +1218,7 @@ func (c *Cursor) await(ctx context.Context, limit time.Duration) error {
 	}
 	if look == lookPending {
 		// The frame of a dead or stopped writer brings no wake.
-		limit = min(limit, max(left, time.Millisecond))
+		limit = min(limit, max(left, time.Millisecond), maxSleep-1) // all have to look, in time
 	}
 	if woken == nil {
 		return h.lead(ctx, limit)

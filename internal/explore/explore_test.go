@@ -23,7 +23,7 @@ type command struct {
 // slots has two writers and a reader or three writers over one slot and two,
 // and every kind of operation over up to eight, with deaths.
 var slots = command{"slots", "expose.go", []string{
-	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "1 3w", "2 3w", "2 3w 2d",
+	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "2 2w cursor jump", "1 3w", "2 3w", "2 3w 2d",
 	"mint", "mint cursor", "reset", "reset cursor", "lap", "batch",
 }}
 

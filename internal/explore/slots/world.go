@@ -602,6 +602,7 @@ func (w *world) classes(c int) (set int) {
 // find everything in order, and a survivor goes round the ring twice.
 func (w *world) end() {
 	r := &reader{cursor: w.rings[w.survivor].At(w.config.head)}
+	r.cursor.Grace = -1 // nobody is left to be patient with
 	for range maxCounter {
 		w.begin(r)
 		if err := w.next("the survivor", r); err == orbit.ErrNoFrame {
