@@ -69,7 +69,7 @@ var faults = []fault{
 		old:     "if st&heldBit != 0 && r.alive(st) {",
 		new:     "if st&heldBit != 0 {",
 		life:    "Every process killed in the middle of a frame costs the ring a slot for ever.",
-		noticed: fleet("TestWriterKilledInMidFrame"),
+		noticed: worlds("1 2w newest 2d"),
 	},
 	{
 		name:    "a commit stores without a compare",
