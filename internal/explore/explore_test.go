@@ -24,7 +24,7 @@ type command struct {
 // and every kind of operation over up to eight, with deaths.
 var slots = command{"slots", "expose.go", []string{
 	"1 2w newest", "1 2w newest 2d", "2 2w newest", "2 2w newest 2d", "2 2w cursor", "2 2w cursor jump", "1 3w", "2 3w", "2 3w 2d",
-	"mint", "mint cursor", "reset", "reset cursor", "lap", "batch",
+	"mint", "1 mint", "mint cursor", "reset", "reset cursor", "lap", "batch", "1 batch",
 }}
 
 // claims has two and three claimants, and every kind of operation, with deaths
@@ -94,9 +94,16 @@ func TestExplorationNoticesFaults(t *testing.T) {
 		{"a stopped writer is taken for a dead one", "1 2w newest",
 			"if st&heldBit != 0 && r.alive(st) {", "if st&heldBit != 0 && false {"},
 		{"a claim does not compare", "1 2w newest",
-			"		atomic.CompareAndSwapUint64(s, st, r.writing(h))", "		func() bool { atomic.StoreUint64(s, r.writing(h)); return true }()"},
-		{"one search below an unfinished claim is believed", "2 2w newest",
-			"if ahead && sum != saw {", "if ahead && false {"},
+			"	return atomic.CompareAndSwapUint64((*uint64)(r.slot(t)), before, r.writing(t))",
+			"	atomic.StoreUint64((*uint64)(r.slot(t)), r.writing(t)); return before != 0"},
+		{"a ticket that was made void is used", "2 2w cursor jump",
+			"if since(st, t) >= 0 && since(st, head) < 0 || head-t >= farOff {", "if head-t >= farOff {"},
+		{"a counter is made void without a compare", "2 2w cursor jump",
+			"		if atomic.CompareAndSwapUint64(s, st, next) {\n			return", "		if atomic.StoreUint64(s, next); true {\n			return"},
+		{"a counter is passed before it is settled", "2 2w cursor",
+			"	case d < 0:\n		return nil, 0, errUnmarked", "	case d < 0:\n		return nil, 0, ErrHole"},
+		{"a publisher is refused in a ring with free slots", "2 3w far",
+			"held = 0; r.full() {", "held = 0; true {"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,18 +16,20 @@
 //
 // # arm64
 //
-// The compiler makes three things of the operations of sync/atomic:
+// The compiler makes these things of the operations of sync/atomic:
 //
 //	Load              LDAR                   load-acquire
 //	Store             STLR                   store-release
 //	CompareAndSwap    CASAL                  if the processor has LSE atomics,
 //	                  LDAXR ... STLXR        in a loop, if it has not
+//	Add               LDADDAL, or the loop   likewise
 //
 // and never LDAPR, the weaker load-acquire. The choice between CASAL and the
-// loop is made as the program runs, so both must hold. Of two accesses of one
-// thread, to different words, the Arm memory model (Arm Architecture Reference
-// Manual, section B2.3, "Barrier-ordered-before"; aarch64hwreqs.cat of
-// herdtools7, relation bob) keeps the order if
+// loop is made as the program runs, so both must hold. What is said of CASAL
+// below holds for LDADDAL. Of two accesses of one thread, to different words, the
+// Arm memory model (Arm Architecture Reference Manual, section B2.3,
+// "Barrier-ordered-before"; aarch64hwreqs.cat of herdtools7, relation bob) keeps
+// the order if
 //
 //	the first is a load-acquire            [A]; po; [M]    LDAR, LDAXR, CASAL's load
 //	the second is a store-release          [M]; po; [L]    STLR, STLXR, CASAL's store
@@ -67,13 +69,24 @@
 //	handover        fill, then let the slot go (2)
 //	                claim, then fill (1 and 2)
 //	                Who takes over a slot overwrites the owner before.
-//	head            mark the slot, then raise the head (2)
-//	                load the head, then the state (1)
-//	                Below the head every slot names its counter or a later one.
-//	walk            the same, if a third raises the head over a mark it saw
+//	head            take a ticket from the head, then mark the slot (2)
+//	                load the state, then the head (1)
+//	                A head loaded after a state is above the counter that the
+//	                state names. So a claimant tells a ticket made void from
+//	                damage, who makes a counter void takes no state of the far
+//	                future for an old one, and a cursor, which looks at the slot
+//	                before the head, is never ahead of it.
+//	told            take a ticket from the head, then commit; see the frame,
+//	                then tell another of it (2)
+//	                hear of it, then load the head, then the state (1)
+//	                A frame committed before a call began is below the head that
+//	                the call loads, and in its slot. A slot below the head that
+//	                names an older counter was not marked by then: one word, its
+//	                state, decides between who marks it and who makes it void.
 //	wake            commit, then load the wake word (3)
 //	                set the bit in the wake word, then look at the slot (3)
 //	                The publisher sees the sleeper, or the sleeper the frame.
+//	                A look at the head is as good: that was raised before.
 //	                Raising the gate against claims, and Close, is of this shape.
 //	second-sleeper  the same, if the sleeper found the bit set by another:
 //	                load the wake word, then look at the slot (1)
@@ -87,7 +100,7 @@
 //	install         two contestants: install, then look at the other entries (3)
 //	record          a struck claimant sees that, then writes its record anew (1)
 //	                see an entry, copy the record, see the entry again (1)
-//	iriw            raise the head; raise the first counter, elsewhere
+//	iriw            add to the head; raise the first counter, elsewhere
 //	                two readers, who load both in different orders (1)
 //	coherence       one word's values are seen in the order they were stored
 //
@@ -98,20 +111,22 @@
 // # Other processors
 //
 // amd64 and 386 delay stores, and reorder nothing else (total store order). A
-// compare-and-swap (LOCK CMPXCHG) and an atomic store (XCHG) wait until the
-// stores before them are seen. So the claim is seen before the fill, the fill
-// before the commit, and the commit before the wake word is loaded; a reader's
-// loads are made in order, plain or not. Between plain stores and a load whose
-// order matters there is always a compare-and-swap. The compiler moves no plain
-// access across an atomic one: each takes a state of memory, and an atomic
-// operation makes a new one. What copy does for large payloads keeps to this
-// too: string instructions may store their own bytes in any order, but not
-// across other stores, and the streaming stores that memmove uses from 1 MiB on
-// lie between two compare-and-swaps, which order them like any other.
+// compare-and-swap (LOCK CMPXCHG), an add (LOCK XADD) and an atomic store (XCHG)
+// wait until the stores before them are seen. So the head is raised before the
+// claim is seen, the claim is seen before the fill, the fill before the commit,
+// and the commit before the wake word is loaded; a reader's loads are made in
+// order, plain or not. Between plain stores and a load whose order matters there
+// is always a compare-and-swap. The compiler moves no plain access across an
+// atomic one: each takes a state of memory, and an atomic operation makes a new
+// one. What copy does for large payloads keeps to this too: string instructions
+// may store their own bytes in any order, but not across other stores, and the
+// streaming stores that memmove uses from 1 MiB on lie between two
+// compare-and-swaps, which order them like any other.
 //
-// riscv64 has LR.aq for a load, AMOSWAP.aqrl for a store and LR.aq, SC.rl for a
-// compare-and-swap. The annotations of these are of the kind (RCsc) that has
-// the same three rules (RISC-V manual, RVWMO, preserved program order 5 to 7).
+// riscv64 has LR.aq for a load, AMOSWAP.aqrl for a store, AMOADD.aqrl for an add
+// and LR.aq, SC.rl for a compare-and-swap. The annotations of these are of the
+// kind (RCsc) that has the same three rules (RISC-V manual, RVWMO, preserved
+// program order 5 to 7).
 // s390x delays stores only, and the compiler serializes after an atomic one.
 // ppc64le has a SYNC before every atomic load and store.
 //

@@ -37,6 +37,7 @@ const totalOrder = runtime.GOARCH == "amd64" || runtime.GOARCH == "386"
 
 func load(w *word) uint64                { return atomic.LoadUint64(&w.v) }
 func swap(w *word, old, new uint64) bool { return atomic.CompareAndSwapUint64(&w.v, old, new) }
+func add(w *word)                        { atomic.AddUint64(&w.v, 1) }
 
 //go:norace
 func fill(p *[8]uint64, v uint64) {
@@ -137,27 +138,28 @@ var shapes = []shape{{
 	seen: func(m *instance) bool { return m.saw[1][0] == won && look(&m.payload, 2) != 8 },
 }, {
 	name:      "head",
-	forbidden: "a head above a counter that its slot does not name",
+	forbidden: "a slot that names a counter which nobody has taken",
 	threads: []func(*instance, *[4]uint64){func(m *instance, saw *[4]uint64) {
+		add(&m.head)
 		swap(&m.state, old, writing)
-		swap(&m.head, 0, 1)
 	}, func(m *instance, saw *[4]uint64) {
-		saw[0], saw[1] = load(&m.head), load(&m.state)
+		saw[0], saw[1] = load(&m.state), load(&m.head)
 	}},
-	seen: func(m *instance) bool { return m.saw[1][0] == 1 && m.saw[1][1] == old },
+	seen: func(m *instance) bool { return m.saw[1][0] == writing && m.saw[1][1] == 0 },
 }, {
-	name:      "walk",
-	forbidden: "a head raised past a slot that another had marked, and a reader who does not find the mark",
+	name:      "told",
+	forbidden: "a frame that one had read, and another, who was told of it then, does not find",
 	threads: []func(*instance, *[4]uint64){func(m *instance, saw *[4]uint64) {
-		swap(&m.state, old, writing)
+		add(&m.head)
+		swap(&m.state, old, done)
 	}, func(m *instance, saw *[4]uint64) {
-		if load(&m.state) == writing {
-			swap(&m.head, 0, 1)
+		if load(&m.state) == done {
+			atomic.StoreUint64(&m.index.v, 1)
 		}
 	}, func(m *instance, saw *[4]uint64) {
-		saw[0], saw[1] = load(&m.head), load(&m.state)
+		saw[0], saw[1], saw[2] = load(&m.index), load(&m.head), load(&m.state)
 	}},
-	seen: func(m *instance) bool { return m.saw[2][0] == 1 && m.saw[2][1] == old },
+	seen: func(m *instance) bool { return m.saw[2][0] == 1 && (m.saw[2][1] == 0 || m.saw[2][2] != done) },
 }, {
 	name:      "wake",
 	forbidden: "a lost wake: the publisher saw no sleeper, and the sleeper no frame",
@@ -222,7 +224,7 @@ var shapes = []shape{{
 	name:      "independent readers",
 	forbidden: "a head raised and a reset, seen in opposite orders by two readers",
 	threads: []func(*instance, *[4]uint64){func(m *instance, saw *[4]uint64) {
-		swap(&m.head, 0, 1)
+		add(&m.head)
 	}, func(m *instance, saw *[4]uint64) {
 		swap(&m.first, 0, 1)
 	}, func(m *instance, saw *[4]uint64) {

@@ -26,6 +26,7 @@ var configs = []config{
 	{horizon: 8, name: "2 3w 211 2d", capacity: 2, filled: 2, deaths: 2, threads: []string{"publish publish", "publish", "publish"}},
 	{horizon: 6, name: "2 3w newest", capacity: 2, filled: 2, threads: []string{"publish", "publish", "publish", "newest"}},
 	{name: "mint", capacity: 2, filled: 2, deaths: 1, threads: []string{"publish", "mint", "newest"}},
+	{name: "1 mint", capacity: 1, filled: 1, threads: []string{"publish", "mint", "newest"}},
 	{name: "mint cursor", capacity: 2, filled: 2, deaths: 1, threads: []string{"publish", "mint", "next next next"}},
 	{name: "reset", capacity: 2, filled: 2, threads: []string{"publish", "reset", "newest"}},
 	{name: "reset cursor", capacity: 2, filled: 2, threads: []string{"publish", "reset", "next next"}},
@@ -34,5 +35,6 @@ var configs = []config{
 	{name: "lap1", capacity: 1, filled: 1, threads: []string{"publish publish", "lap lap lap", "newest"}},
 	{name: "batch", capacity: 8, filled: 8, threads: []string{"batch", "publish", "newest"}},
 	{name: "batch lap", capacity: 8, filled: 8, threads: []string{"batch", "lap", "newest"}},
+	{name: "1 batch", capacity: 1, filled: 1, threads: []string{"batch", "publish"}},
 	{name: "batch batch", capacity: 8, filled: 8, deaths: 1, threads: []string{"batch", "batch", "publish"}},
 }
