@@ -70,8 +70,6 @@ type Cache struct {
 	taken []byte // the record being taken into the index
 	other []byte // a record it is compared with
 
-	unmarked patience // with the oldest counter that the index waits for
-
 	// lapped is whether the last bringing up to date found frames below the
 	// head that were overwritten meanwhile: the index is of no one moment.
 	lapped bool
@@ -712,10 +710,7 @@ func (c *Cache) sync() (changed bool, err error) {
 		next = x.next.Load()
 	}
 	c.expel(r.oldest(head), first)
-	if x.waiting.Load() > 0 {
-		c.giveUp(x.settled())
-		changed = c.revisit() || changed
-	}
+	changed = c.revisit() || changed
 	// The newest first: writers who go on meanwhile overwrite the oldest.
 	for n, low := head, later(next, x.oldest.Load()); int64(n-low) > 0; {
 		n--
@@ -761,15 +756,6 @@ func (c *Cache) expel(oldest, first uint64) {
 	x.oldest.Store(oldest)
 	x.first.Store(first)
 	x.floor.Store(later(oldest, x.reset.Load()))
-}
-
-// giveUp makes counter n, the oldest that the index waits for, a hole if it was
-// taken long ago and its slot is not marked: by a claimant who died, most likely.
-func (c *Cache) giveUp(n uint64) {
-	r := c.ring
-	if r.room >= 0 && since(atomic.LoadUint64((*uint64)(r.slot(n))), n) < 0 && c.unmarked.left(r, n, maxUnmarked) <= 0 {
-		r.void(n)
-	}
 }
 
 // revisit looks again at the frames that were unfinished, and tells whether

@@ -38,7 +38,7 @@ import (
 //	skipped(c), done(c)            -> skipped(h)      mint, void
 //	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner; mint, void
 //	writing(c,o), busy(c,o), o dead -> writing(h,me)  claim: the dead do not write again
-//	writing(c,o)                   -> busy(c,o)       strike: the cache's add makes a frame void
+//	writing(c,o)                   -> busy(c,o)       strike: the cache makes a frame void
 //	writing(c,me)                  -> done(c)         commit
 //	busy(h,me)                     -> skipped(h)      lapped: let the slot go
 //
@@ -945,14 +945,15 @@ type Cursor struct {
 	// not begun to use. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
-	ring     *Ring
-	next     uint64
-	tally    Tally
-	held     uint64 // the unfinished frame the cursor stands at ...
-	since    int64  // ... and since when, 0 if at none
-	unmarked patience
-	lapping  uint64 // how far inside the window to jump when lapped
-	far      uint64 // how much further back than next it was told to begin
+	ring    *Ring
+	next    uint64
+	tally   Tally
+	held    uint64 // the unfinished frame the cursor stands at ...
+	since   int64  // ... and since when, 0 if at none
+	taken   uint64 // all counters below were taken ...
+	takenAt int64  // ... by then, 0 if it met none that was not marked
+	lapping uint64 // how far inside the window to jump when lapped
+	far     uint64 // how much further back than next it was told to begin
 }
 
 // Oldest returns a cursor that starts at the oldest frame still held.
@@ -1111,7 +1112,7 @@ func (c *Cursor) step(gap *Gap) error {
 		c.pass(gap, Gap{Lost: 1})
 	case errUnmarked:
 		switch {
-		case c.unmarked.left(r, c.next, c.grace()) > 0:
+		case c.unmarkedLeft() > 0:
 			return ErrPending
 		case r.room < 0:
 			c.pass(gap, Gap{Lost: 1}) // it cannot make sure
@@ -1157,25 +1158,20 @@ func (c *Cursor) grace() time.Duration {
 	return c.Grace
 }
 
-// A patience is with claimants who have taken a counter and not marked its slot.
-// To mark it takes them an instant, if they are not stopped there or dead, and
-// who loses a counter just takes another: nobody needs to find out.
-type patience struct {
-	taken uint64 // all counters below were taken ...
-	since int64  // ... by then; 0 for never
-}
-
-// maxUnmarked is how long a patience lasts at most: long enough for a claimant
-// who lost the processor to have it back.
+// maxUnmarked is how long a cursor stays at most at a counter that was taken and
+// whose slot is not marked. That takes a claimant an instant, if it is not dead,
+// or stopped there, and who loses a counter just takes another. It is long enough
+// for one that lost the processor to have it back.
 const maxUnmarked = 10 * time.Millisecond
 
-// left returns for how long it is still with who took counter c.
-func (p *patience) left(r *Ring, c uint64, limit time.Duration) time.Duration {
+// unmarkedLeft returns for how long the cursor stays at such a counter. All that
+// were taken when it began to wait for one have no more time than that.
+func (c *Cursor) unmarkedLeft() time.Duration {
 	now := clockNow()
-	if p.since == 0 || int64(c-p.taken) >= 0 {
-		p.taken, p.since = atomic.LoadUint64(r.head), now
+	if c.takenAt == 0 || int64(c.next-c.taken) >= 0 {
+		c.taken, c.takenAt = atomic.LoadUint64(c.ring.head), now
 	}
-	return min(limit, maxUnmarked) - time.Duration(now-p.since)
+	return min(c.grace(), maxUnmarked) - time.Duration(now-c.takenAt)
 }
 
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
@@ -1294,7 +1290,7 @@ func (c *Cursor) peek() (look int, left time.Duration, err error) {
 	case status == ErrPending:
 		left = c.graceLeft()
 	case status == errUnmarked:
-		left = c.unmarked.left(r, c.next, c.grace())
+		left = c.unmarkedLeft()
 	}
 	if left > 0 {
 		return lookPending, left, nil

@@ -274,6 +274,34 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 	proc.RemoveFleet(t, name)
 }
 
+// TestAllWhoWaitForAWriterHearOfItsDeath, which nobody tells them.
+func TestAllWhoWaitForAWriterHearOfItsDeath(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindBig, 8, bigSize))
+	r := ring(t, f, kindBig)
+	p := proc.Start(t, "bigWriter", name, "8")
+	p.Line()
+	n := catch(t, p, r)
+	done := make(chan error, 3)
+	for range cap(done) {
+		c := r.At(n)
+		c.Grace = time.Hour
+		go func() { done <- c.Wait(t.Context()) }()
+	}
+	time.Sleep(10 * time.Millisecond) // they lie down
+	p.Kill()
+	p.Died(9)
+	within(t, 20*time.Second, "three who wait for the frame of a writer that was killed", func() {
+		for range cap(done) {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	f.Close()
+	proc.RemoveFleet(t, name)
+}
+
 // TestWriterKilledInMidFrame leaves a frame that nobody will finish.
 func TestWriterKilledInMidFrame(t *testing.T) {
 	for _, capacity := range []int{1, 2, 8} {

@@ -118,6 +118,34 @@ func TestGraceBeginsAnewAtEveryFrame(t *testing.T) {
 	}
 }
 
+// TestAllWhoWaitAtAnUnfinishedFrameGoOn, when their grace is over: one of them
+// sleeps in the kernel, and nothing happens that it could tell the others of.
+func TestAllWhoWaitAtAnUnfinishedFrameGoOn(t *testing.T) {
+	r, claim := unfinished(t, 8, 1)
+	n := claim(phaseWriting)
+	for _, grace := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond} {
+		done := make(chan error, 3)
+		for range cap(done) {
+			c := r.At(n)
+			c.Grace = grace
+			go func() {
+				err := c.Wait(t.Context())
+				if _, gap, _ := c.Next(nil); gap != (orbit.Gap{Lost: 1}) {
+					t.Errorf("after the wait: gap %+v, want one lost", gap)
+				}
+				done <- err
+			}()
+		}
+		within(t, 20*time.Second, "three who wait at an unfinished frame", func() {
+			for range cap(done) {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
 // TestFrameWithoutAWakeIsHeardOf: a writer can be killed after it committed a
 // frame and before it woke those who sleep.
 func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
