@@ -38,7 +38,7 @@ import (
 //	skipped(c), done(c)            -> skipped(h)      mint, void
 //	writing(c,o), busy(c,o)        -> busy(h,o)       step round a live owner; mint, void
 //	writing(c,o), busy(c,o), o dead -> writing(h,me)  claim: the dead do not write again
-//	writing(c,o)                   -> busy(c,o)       strike: the cache makes a frame void
+//	writing(c,o)                   -> busy(c,o)       strike: the cache's add makes a frame void
 //	writing(c,me)                  -> done(c)         commit
 //	busy(h,me)                     -> skipped(h)      lapped: let the slot go
 //
@@ -505,10 +505,10 @@ func (r *Ring) publishBatch(frames []Frame) (n int, err error) {
 	return n, err
 }
 
-const maxBurst = 64
+const maxBurst = 64 // as a word has bits: see claimBurst
 
-// publishBurst claims slots for all frames before it fills the first, for who
-// meets a counter that is not marked makes it void.
+// publishBurst claims slots for all frames before it fills the first, for readers
+// do not wait long for a counter whose slot is not marked.
 func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
 	first, claimed := r.claimBurst(len(frames))
 	if claimed == 0 { // somebody is in the way: one frame, the long way round
@@ -785,7 +785,8 @@ func (r *Ring) resolve(short uint64) uint64 {
 }
 
 // ReadAt returns the frame at a counter, its payload appended to dst. It fails
-// as [Ring.Read].
+// as [Ring.Read]. A counter that was taken for a frame, but not begun with within
+// a microsecond or so, it makes a hole: whoever took it takes another.
 func (r *Ring) ReadAt(counter uint64, dst []byte) (f Frame, err error) {
 	defer r.catchFault(enterGuard(), &err)
 	return r.readAt(counter, dst)
@@ -860,7 +861,7 @@ func (r *Ring) alive(st uint64) bool {
 	return st&ownerMask == r.owner && !r.fleet.readOnly || r.fleet.memberAlive(st&ownerMask>>ownerShift)
 }
 
-// Head returns the next counter: how many have been claimed, ever. It is 0 once
+// Head returns the next counter: how many have been taken, ever. It is 0 once
 // the fleet is closed or the segment damaged.
 func (r *Ring) Head() (head uint64) {
 	var err error
@@ -877,7 +878,7 @@ type RingStats struct {
 	Head    uint64 // the next counter
 	Oldest  uint64 // the oldest counter that can still be held
 	Frames  int    // committed frames held
-	Pending int    // frames being written by live members
+	Pending int    // frames that live members write, and counters taken for frames not begun
 	Holes   int    // counters that carry no frame
 	Lost    int    // frames whose writers died before the commit
 	Waiting bool   // whether a reader may be asleep, somewhere
