@@ -1046,12 +1046,9 @@ func (m *kernelModel) newest() (orbit.Frame, error) {
 func (m *kernelModel) stats() orbit.RingStats {
 	s := orbit.RingStats{Head: m.head, Oldest: m.oldest()}
 	for c := m.oldest(); c != m.head; c++ {
-		switch _, err := m.look(c); err {
-		case nil:
+		if _, err := m.look(c); err == nil {
 			s.Frames++
-		case orbit.ErrPending:
-			s.Pending++
-		default:
+		} else {
 			s.Holes++
 		}
 	}

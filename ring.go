@@ -878,8 +878,8 @@ type RingStats struct {
 	Head    uint64 // the next counter
 	Oldest  uint64 // the oldest counter that can still be held
 	Frames  int    // committed frames held
-	Pending int    // frames that live members write, and counters taken for frames not begun
-	Holes   int    // counters that carry no frame
+	Pending int    // frames being written by live members
+	Holes   int    // counters that carry no frame, or were taken for one not begun yet
 	Lost    int    // frames whose writers died before the commit
 	Waiting bool   // whether a reader may be asleep, somewhere
 }
@@ -897,9 +897,9 @@ func (r *Ring) Stats() (s RingStats, err error) {
 		switch _, _, status := r.look(c); status {
 		case nil:
 			s.Frames++
-		case ErrPending, errUnmarked:
+		case ErrPending:
 			s.Pending++
-		case ErrHole:
+		case ErrHole, errUnmarked:
 			s.Holes++
 		case ErrLost:
 			s.Lost++

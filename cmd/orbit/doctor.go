@@ -301,7 +301,9 @@ func unfinished(fleet string, r *ringView) []finding {
 			n++
 		}
 	}
-	if n == 0 {
+	// To an observer a counter that a dead one took and did not begin with is
+	// pending as well.
+	if n = min(n, stats.Pending); n == 0 {
 		return nil
 	}
 	return []finding{found(warning, "unfinished", "A member was stopped in the middle of a write: look for processes in state T (\"ps\"), and resume or kill them. They hold nobody back, but readers wait "+orbit.DefaultGrace.String()+" before they pass such a frame.",
