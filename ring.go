@@ -518,21 +518,18 @@ func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
 		return 1, nil
 	}
 	if r.gate.Load() != gateOpen {
-		err = r.gateError()
+		r.releaseBurst(first, claimed)
+		return 0, r.gateError()
 	}
 	for ; claimed != 0; claimed &= claimed - 1 {
 		c := first + uint64(bits.TrailingZeros64(claimed))
-		s := r.slot(c)
-		if err != nil {
-			r.release(s, c)
-			continue
-		}
-		f := &frames[n]
+		s, f := r.slot(c), &frames[n]
 		r.fill(s, f.Kind, f.Version, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
 			// Lapped while others of the burst were written: again, alone.
 			if err = r.republish(f); err != nil {
-				continue
+				r.releaseBurst(first, claimed&(claimed-1))
+				break
 			}
 		}
 		n++
@@ -556,11 +553,16 @@ func (r *Ring) claimBurst(n int) (first, claimed uint64) {
 	return first, claimed
 }
 
-// markFree is mark for a slot that is free whatever it has.
-func (r *Ring) markFree(t uint64) bool {
-	if r.mark(t) {
-		return true
+func (r *Ring) releaseBurst(first, claimed uint64) {
+	for ; claimed != 0; claimed &= claimed - 1 {
+		c := first + uint64(bits.TrailingZeros64(claimed))
+		r.release(r.slot(c), c)
 	}
+}
+
+// markFree is mark for a slot that is free whatever it has. It looks first: in a
+// burst the processor then has the lines of the next slots on their way.
+func (r *Ring) markFree(t uint64) bool {
 	s := (*uint64)(r.slot(t))
 	st := atomic.LoadUint64(s)
 	return since(st, t) < 0 && st&heldBit == 0 && atomic.LoadUint64(r.head)-t < farOff &&
