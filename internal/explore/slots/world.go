@@ -316,10 +316,7 @@ func (w *world) some() bool {
 
 // ghost sums up what reads under way are held to.
 func (w *world) ghost() uint64 {
-	var h uint64
-	for _, b := range w.waited {
-		h = h<<1 | b2u(b)
-	}
+	var h, waited uint64
 	for _, r := range w.readers {
 		h *= 1 << 20
 		if r.active {
@@ -331,7 +328,12 @@ func (w *world) ghost() uint64 {
 			}
 		}
 	}
-	return h
+	for i, b := range w.waited {
+		if b {
+			waited |= 1 << i
+		}
+	}
+	return h ^ waited*0x9e3779b97f4a7c15 // readers fill the word from its low end
 }
 
 // ---- Operations ----
@@ -630,11 +632,4 @@ func (w *world) end() {
 			w.Fail("the survivor reads %v, %v after it published %v", f.ID, err, id)
 		}
 	}
-}
-
-func b2u(b bool) uint64 {
-	if b {
-		return 1
-	}
-	return 0
 }
