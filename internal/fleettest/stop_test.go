@@ -79,6 +79,17 @@ func bigWriter(args []string) error {
 	}
 }
 
+// besideWriter joins a new fleet in which a process writes large frames.
+func besideWriter(t *testing.T, capacity int) (name string, f *orbit.Fleet, r *orbit.Ring, p *proc.Process) {
+	t.Helper()
+	name = proc.Fleet(t)
+	f = join(t, name, one(kindBig, capacity, bigSize))
+	r = ring(t, f, kindBig)
+	p = proc.Start(t, "bigWriter", name, strconv.Itoa(capacity))
+	p.Line()
+	return name, f, r, p
+}
+
 // catch stops the only writer of a ring in the middle of a frame, as can be
 // seen from the outside, and returns the frame's counter.
 func catch(t *testing.T, p *proc.Process, r *orbit.Ring) uint64 {
@@ -132,11 +143,7 @@ func publishBig(t *testing.T, r *orbit.Ring, n int) (ids []orbit.NetID64) {
 func TestStoppedWriterIsLappedAndResumes(t *testing.T) {
 	for _, capacity := range []int{2, 4, 8} {
 		t.Run(strconv.Itoa(capacity), func(t *testing.T) {
-			name := proc.Fleet(t)
-			f := join(t, name, one(kindBig, capacity, bigSize))
-			r := ring(t, f, kindBig)
-			p := proc.Start(t, "bigWriter", name, strconv.Itoa(capacity))
-			p.Line()
+			name, f, r, p := besideWriter(t, capacity)
 			for range 5 {
 				c := catch(t, p, r)
 				late := r.At(c)
@@ -221,11 +228,7 @@ func watchResumed(t *testing.T, r *orbit.Ring, ids []orbit.NetID64) {
 }
 
 func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
-	name := proc.Fleet(t)
-	f := join(t, name, one(kindBig, 1, bigSize))
-	r := ring(t, f, kindBig)
-	p := proc.Start(t, "bigWriter", name, "1")
-	p.Line()
+	name, f, r, p := besideWriter(t, 1)
 	for range 3 {
 		c := catch(t, p, r)
 		sub := r.At(c)
@@ -278,28 +281,11 @@ func TestOneSlotHeldByAStoppedWriter(t *testing.T) {
 
 // TestAllWhoWaitForAWriterHearOfItsDeath, which nobody tells them.
 func TestAllWhoWaitForAWriterHearOfItsDeath(t *testing.T) {
-	name := proc.Fleet(t)
-	f := join(t, name, one(kindBig, 8, bigSize))
-	r := ring(t, f, kindBig)
-	p := proc.Start(t, "bigWriter", name, "8")
-	p.Line()
-	n := catch(t, p, r)
-	done := make(chan error, 3)
-	for range cap(done) {
-		c := r.At(n)
-		c.Grace = time.Hour
-		go func() { done <- c.Wait(t.Context()) }()
-	}
-	time.Sleep(10 * time.Millisecond) // they lie down
+	name, f, r, p := besideWriter(t, 8)
+	_, awake := threeWait(t, r, catch(t, p, r), time.Hour)
 	p.Kill()
 	p.Died(9)
-	within(t, 20*time.Second, "three who wait for the frame of a writer that was killed", func() {
-		for range cap(done) {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	awake("who waits for the frame of a writer that was killed")
 	f.Close()
 	proc.RemoveFleet(t, name)
 }

@@ -124,25 +124,38 @@ func TestAllWhoWaitAtAnUnfinishedFrameGoOn(t *testing.T) {
 	r, claim := unfinished(t, 8, 1)
 	n := claim(phaseWriting)
 	for _, grace := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond} {
-		done := make(chan error, 3)
-		for range cap(done) {
-			c := r.At(n)
-			c.Grace = grace
-			go func() {
-				err := c.Wait(t.Context())
-				if _, gap, _ := c.Next(nil); gap != (orbit.Gap{Lost: 1}) {
-					t.Errorf("after the wait: gap %+v, want one lost", gap)
-				}
-				done <- err
-			}()
-		}
-		within(t, 20*time.Second, "three who wait at an unfinished frame", func() {
-			for range cap(done) {
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
+		readers, awake := threeWait(t, r, n, grace)
+		awake("who waits at an unfinished frame")
+		for _, c := range readers {
+			if _, gap, _ := c.Next(nil); gap != (orbit.Gap{Lost: 1}) {
+				t.Errorf("after the wait: gap %+v, want one lost", gap)
 			}
-		})
+		}
+	}
+}
+
+// threeWait has three cursors wait at a counter: one of them sleeps in the
+// kernel, the others wait for its word. The test fails if awake finds that one
+// does not come back, or with an error.
+func threeWait(t *testing.T, r *orbit.Ring, at uint64, grace time.Duration) (readers []*audited, awake func(who string)) {
+	t.Helper()
+	done := make(chan error, 3)
+	for range cap(done) {
+		c := audit(r, r.At(at))
+		c.Grace = grace
+		readers = append(readers, c)
+		go func() { done <- c.Wait(t.Context()) }()
+	}
+	time.Sleep(10 * time.Millisecond) // they lie down
+	return readers, func(who string) {
+		t.Helper()
+		for range readers {
+			var err error
+			within(t, 20*time.Second, who, func() { err = <-done })
+			if err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 
@@ -151,21 +164,9 @@ func TestAllWhoWaitAtAnUnfinishedFrameGoOn(t *testing.T) {
 func TestFrameWithoutAWakeIsHeardOf(t *testing.T) {
 	r, claim := unfinished(t, 8, 3)
 	for range 3 {
-		// One of them sleeps in the kernel, the others wait for its word.
-		readers := []*orbit.Cursor{r.Tail(), r.Tail(), r.Tail()}
-		done := make(chan error, len(readers))
-		for _, c := range readers {
-			go func() { done <- c.Wait(t.Context()) }()
-		}
-		time.Sleep(10 * time.Millisecond) // they lie down
+		readers, awake := threeWait(t, r, r.Head(), 0)
 		n := claim(phaseDone)
-		for range readers {
-			var err error
-			within(t, 20*time.Second, "a reader whom nobody wakes", func() { err = <-done })
-			if err != nil {
-				t.Error(err)
-			}
-		}
+		awake("a reader whom nobody wakes")
 		for _, c := range readers {
 			if f, gap, err := c.Next(nil); err != nil || f.ID.Counter() != n || gap.Total() != 0 {
 				t.Errorf("after the wait: frame %v, gap %+v, %v; want frame %d", f.ID, gap, err, n)
@@ -554,27 +555,14 @@ func TestSleepingReadersAreNotHeldByATakenCounter(t *testing.T) {
 	r, name := abandoned(t, 8, 3)
 	for _, n := range []int{1, 1, 2} {
 		for _, follows := range []bool{false, true} {
-			// One of them sleeps in the kernel, the others wait for its word.
-			readers := []*audited{audit(r, r.Tail()), audit(r, r.Tail()), audit(r, r.Tail())}
-			done := make(chan error, len(readers))
-			for _, c := range readers {
-				c.Grace = time.Hour
-				go func() { done <- c.Wait(t.Context()) }()
-			}
-			time.Sleep(10 * time.Millisecond) // they lie down
+			readers, awake := threeWait(t, r, r.Head(), time.Hour)
 			abandon(t, r, name, n)
 			want := orbit.Tally{Gap: orbit.Gap{Holes: uint64(n)}}
 			if follows {
 				publish(t, r, 100, 8)
 				want.Delivered = 1
 			}
-			for range readers {
-				var err error
-				within(t, 20*time.Second, "a reader at a taken counter", func() { err = <-done })
-				if err != nil {
-					t.Error(err)
-				}
-			}
+			awake("a reader at a taken counter")
 			for _, c := range readers {
 				if err := c.drain(nil); err != nil || c.sum != want {
 					t.Errorf("after the wait, a frame follows: %v: %+v, %v; want %+v", follows, c.sum, err, want)
