@@ -324,7 +324,7 @@ func (r *Ring) claimSlow(t uint64) (uint64, error) {
 					}
 				}
 			}
-			next = t<<counterShift | st&ownerMask | phaseBusy
+			next = hole(t, st)
 		}
 		switch {
 		case !atomic.CompareAndSwapUint64((*uint64)(s), st, next):
@@ -365,14 +365,19 @@ func (r *Ring) void(c uint64) {
 		if since(st, c) >= 0 || int64(c-r.oldest(atomic.LoadUint64(r.head))) < 0 {
 			return
 		}
-		next := c<<counterShift | phaseSkipped
-		if st&heldBit != 0 {
-			next = c<<counterShift | st&ownerMask | phaseBusy
-		}
-		if atomic.CompareAndSwapUint64(s, st, next) {
+		if atomic.CompareAndSwapUint64(s, st, hole(c, st)) {
 			return
 		}
 	}
+}
+
+// hole returns the state in which counter c passes a slot that is in state st:
+// one that somebody holds stays that owner's.
+func hole(c, st uint64) uint64 {
+	if st&heldBit != 0 {
+		return c<<counterShift | st&ownerMask | phaseBusy
+	}
+	return c<<counterShift | phaseSkipped
 }
 
 // linger looks for a microsecond or so whether the slot of counter c gets marked:

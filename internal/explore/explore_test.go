@@ -99,7 +99,7 @@ func TestExplorationNoticesFaults(t *testing.T) {
 		{"a ticket that was made void is used", "2 2w cursor jump",
 			"if since(st, t) >= 0 && since(st, head) < 0 || head-t >= farOff {", "if head-t >= farOff {"},
 		{"a counter is made void without a compare", "2 2w cursor jump",
-			"		if atomic.CompareAndSwapUint64(s, st, next) {\n			return", "		if atomic.StoreUint64(s, next); true {\n			return"},
+			"		if atomic.CompareAndSwapUint64(s, st, hole(c, st)) {\n			return", "		if atomic.StoreUint64(s, hole(c, st)); true {\n			return"},
 		{"a counter is passed before it is settled", "2 2w cursor",
 			"	case d < 0:\n		return nil, 0, errUnmarked", "	case d < 0:\n		return nil, 0, ErrHole"},
 		{"a publisher is refused in a ring with free slots", "2 3w far",
