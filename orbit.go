@@ -336,7 +336,10 @@ type Options struct {
 	// to MaxMembers. It is the caller's expectation, against which heartbeats
 	// are judged, and needs not be the same for all. It must be given.
 	Size int
-	// Node is the caller's node id. Zero means: any that no live member has.
+	// Node is the caller's node id. Zero means: any that no live member has, and
+	// one of 1 to Size as long as all live members have such and are fewer than
+	// that. So who takes the place of a member that died takes over its id when
+	// no other is left.
 	Node uint16
 	// Rings gives the geometry of rings by kind. It goes before what types
 	// declare. All siblings must agree. The map is kept, and must not change.
@@ -1013,7 +1016,7 @@ func newInstance() uint64 {
 // admit takes a seat and a node id for f.
 func (ro *roster) admit(f *Fleet) (err error) {
 	defer ro.catchFault(enterGuard(), &err)
-	i, err := ro.takeSeat()
+	i, err := ro.takeSeat(f.opts.Size)
 	if err != nil {
 		return err
 	}
@@ -1105,22 +1108,26 @@ func named(fleet string, h *segmentHeader) error {
 }
 
 // takeSeat locks a free seat: one that was given up if there is any, otherwise
-// one whose holder died in it.
-func (ro *roster) takeSeat() (int, error) {
-	for _, taken := range [...]uint64{0, seatTaken} {
-		for i := range maxMembers {
-			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
-				continue
-			}
-			if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {
-				return i, within("cannot lock a seat", err)
+// one whose holder died in it. As long as there are such among the first, as many
+// as members are expected, it is one of those.
+func (ro *roster) takeSeat(expected int) (int, error) {
+	for _, seats := range [...]int{expected, maxMembers} {
+		for _, taken := range [...]uint64{0, seatTaken} {
+			for i := range seats {
+				if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
+					continue
+				}
+				if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {
+					return i, within("cannot lock a seat", err)
+				}
 			}
 		}
 	}
 	return 0, problem("full: "+itoa(maxMembers)+" live members", ErrFull)
 }
 
-// takeNode locks the wanted node id, or any if none is wanted.
+// takeNode locks the wanted node id, or, if none is wanted, the one of the seat
+// or another.
 func (ro *roster) takeNode(want uint16, seat int) (uint16, error) {
 	if want != 0 {
 		ok, err := ro.file.lockNode(want, ro.nodeMark(want))
@@ -1733,7 +1740,7 @@ func (o *Orbital[T]) guardedLoadID(id NetID64) (v T, err error) {
 
 func (o *Orbital[T]) loadAt(v *T, counter uint64) (NetID64, error) {
 	for range maxAttempts {
-		s, st, err := o.ring.look(counter)
+		s, st, err := o.ring.lookInto(counter)
 		if err != nil {
 			return 0, err
 		}
@@ -1763,7 +1770,13 @@ func (o *Orbital[T]) Recent() iter.Seq2[NetID64, T] {
 
 func (o *Orbital[T]) at(counter uint64) (v T, id NetID64, err error) {
 	defer o.ring.catchFault(enterGuard(), &err)
-	id, err = o.loadAt(&v, counter)
+	s, st, err := o.ring.look(counter)
+	if err == nil {
+		id, err = o.copyValue(&v, s, st)
+	}
+	if err == errChanged {
+		err = ErrOverwritten
+	}
 	return
 }
 
@@ -1771,15 +1784,35 @@ func (o *Orbital[T]) at(counter uint64) (v T, id NetID64, err error) {
 // one that stores seldom beside busy siblings is pushed out of the ring. It
 // costs time in proportion to how many values lie above it.
 func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
-	for id, v := range o.Recent() {
-		if id.Node() == node {
-			return v, id, nil
+	r := o.ring
+	low := r.Head() - uint64(r.header.capacity)
+	for range maxAttempts {
+		// What was overwritten before it was looked at may have been the node's
+		// newest. Then its next one is above this head, or was not finished: look
+		// again from there on.
+		head, whole := r.Head(), true
+		next := head
+		for c := head; whole && int64(c-low) > 0; {
+			c--
+			v, id, err := o.at(c)
+			switch {
+			case err == nil && id.Node() == node:
+				return v, id, nil
+			case err == ErrOverwritten:
+				whole = false
+			case err == ErrPending || err == errUnmarked:
+				next = c
+			}
 		}
+		if r.gate.Load() != gateOpen {
+			return v, 0, r.gateError()
+		}
+		if whole {
+			return v, 0, ErrNoFrame
+		}
+		low = next
 	}
-	if o.ring.gate.Load() != gateOpen {
-		return v, 0, o.ring.gateError()
-	}
-	return v, 0, ErrNoFrame
+	return v, 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
 
 // putValue writes a value as the payload of a slot that this member owns.

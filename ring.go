@@ -254,17 +254,27 @@ func (r *Ring) guardedPublish(kind uint8, version uint64, payload []byte) (id Ne
 // others starts again. Every loss is another writer's progress.
 const maxAttempts = 1000
 
-// claim takes a ticket and marks its slot as this member's.
+// claim takes a ticket and marks its slot as this member's. It looks at the gate
+// before, too: a ticket taken and given back costs the oldest frame.
 func (r *Ring) claim() (uint64, error) {
+	if r.gate.Load() != gateOpen {
+		return r.shutOut()
+	}
 	t := r.take(1)
 	if !r.mark(t) {
 		return r.claimSlow(t)
 	}
 	if r.gate.Load() != gateOpen {
-		return 0, r.takeBack(t)
+		return r.takeBack(t)
 	}
 	return t, nil
 }
+
+// shutOut is what a claim comes to once the gate is shut. It is a call to keep
+// claim short.
+//
+//go:noinline
+func (r *Ring) shutOut() (uint64, error) { return 0, r.gateError() }
 
 // take takes n tickets and returns the first.
 func (r *Ring) take(n uint64) uint64 { return atomic.AddUint64(r.head, n) - n }
@@ -283,9 +293,9 @@ func (r *Ring) mark(t uint64) bool {
 // takeBack gives up the claim on counter c, untouched. Close looks for claims
 // after it shut the gate: either it sees one and waits for it, or the claim came
 // late, and its maker sees the gate shut.
-func (r *Ring) takeBack(c uint64) error {
+func (r *Ring) takeBack(c uint64) (uint64, error) {
 	r.release(r.slot(c), c)
-	return r.gateError()
+	return r.shutOut()
 }
 
 // claimSlow marks a slot whatever is in the way of ticket t: if others hold it,
@@ -298,7 +308,7 @@ func (r *Ring) claimSlow(t uint64) (uint64, error) {
 	for {
 		if r.gate.Load() != gateOpen {
 			r.void(t)
-			return 0, r.gateError()
+			return r.shutOut()
 		}
 		s := r.slot(t)
 		st := atomic.LoadUint64((*uint64)(s))
@@ -333,7 +343,7 @@ func (r *Ring) claimSlow(t uint64) (uint64, error) {
 		case next&phaseMask == phaseBusy:
 			t = r.take(1)
 		case r.gate.Load() != gateOpen:
-			return 0, r.takeBack(t)
+			return r.takeBack(t)
 		default:
 			return t, nil
 		}
@@ -480,7 +490,8 @@ func (r *Ring) wakeAll() {
 // are taken from the frames. It costs less than as many calls of Publish, and
 // wakes readers once. It returns how many frames were published: fewer than
 // all only with an error, as [Ring.Publish] returns them; frames are published
-// in order, and those before the failed one stay published.
+// in order, and those before the failed one stay published. If one is above the
+// payload limit, none is published.
 func (r *Ring) PublishBatch(frames []Frame) (int, error) {
 	for i := range frames {
 		if n := len(frames[i].Payload); n > r.room {
@@ -515,6 +526,9 @@ const maxBurst = 64 // as a word has bits: see claimBurst
 // publishBurst claims slots for all frames before it fills the first, for readers
 // do not wait long for a counter whose slot is not marked.
 func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
+	if r.gate.Load() != gateOpen {
+		return 0, r.gateError()
+	}
 	first, claimed := r.claimBurst(len(frames))
 	if claimed == 0 { // somebody is in the way: one frame, the long way round
 		if err = r.republish(&frames[0]); err != nil {
@@ -531,11 +545,13 @@ func (r *Ring) publishBurst(frames []Frame) (n int, err error) {
 		s, f := r.slot(c), &frames[n]
 		r.fill(s, f.Kind, f.Version, f.Payload)
 		if f.ID = r.id(c); !r.commit(s, c) {
-			// Lapped while others of the burst were written: again, alone.
-			if err = r.republish(f); err != nil {
-				r.releaseBurst(first, claimed&(claimed-1))
-				break
+			// Lapped while others of the burst were written: again, alone, and
+			// those behind it after it, for their tickets come before its new one.
+			r.releaseBurst(first, claimed&(claimed-1))
+			if err = r.republish(f); err == nil {
+				n++
 			}
+			break
 		}
 		n++
 	}
@@ -610,6 +626,9 @@ func (r *Ring) Reset() (err error) {
 	}
 	defer r.catchFault(enterGuard(), &err)
 	raise(r.first, atomic.LoadUint64(r.head))
+	if r.gate.Load() != gateOpen { // it may have raised a zero that Close put there
+		return r.gateError()
+	}
 	return nil
 }
 
@@ -678,12 +697,17 @@ func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 		}
 		s, st, err := r.searchBack(atomic.LoadUint64(r.head))
 		switch err {
-		case ErrPending:
-			return nil, 0, r.pending()
+		case nil:
+			return s, st, nil
 		case errChanged:
-		default:
-			return s, st, err
+			continue
+		case ErrPending:
+			err = r.pending()
 		}
+		if r.gate.Load() != gateOpen { // Close puts zeros there, in which is no frame
+			err = r.gateError()
+		}
+		return nil, 0, err
 	}
 	return nil, 0, r.fail(ErrBusy, "overwritten at every attempt")
 }
@@ -801,16 +825,7 @@ func (r *Ring) ReadAt(counter uint64, dst []byte) (f Frame, err error) {
 
 func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 	for range maxAttempts {
-		s, st, err := r.look(counter)
-		if err == errUnmarked {
-			if r.room < 0 {
-				return Frame{}, ErrPending
-			}
-			if !r.linger(counter) {
-				r.void(counter)
-			}
-			continue
-		}
+		s, st, err := r.lookInto(counter)
 		if err != nil {
 			return Frame{}, err
 		}
@@ -824,12 +839,29 @@ func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 // look finds out what became of counter c: nil for a committed frame, or the
 // reason why there is none. It is errUnmarked if whoever took c has not marked
 // its slot, and perhaps never will.
-func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
+func (r *Ring) look(c uint64) (s unsafe.Pointer, st uint64, err error) {
+	for range maxAttempts {
+		if s, st, err = r.lookOnce(c); err != errChanged {
+			break
+		}
+	}
+	if err == errChanged {
+		err = ErrLost // the dead do not write for so long: damage
+	}
+	// Last, because Close puts zeros under the reader after it shut the gate.
+	if err != nil && r.gate.Load() != gateOpen {
+		err = r.gateError()
+	}
+	return
+}
+
+// lookOnce is look that fails with errChanged if what it saw is no more so.
+func (r *Ring) lookOnce(c uint64) (unsafe.Pointer, uint64, error) {
 	if r.gate.Load() != gateOpen {
 		return nil, 0, r.gateError()
 	}
 	head := atomic.LoadUint64(r.head)
-	if int64(c-head) >= 0 {
+	if int64(head-c) <= 0 {
 		return nil, 0, ErrUnpublished
 	}
 	if int64(c-r.oldest(head)) < 0 {
@@ -855,11 +887,28 @@ func (r *Ring) look(c uint64) (unsafe.Pointer, uint64, error) {
 		}
 		// Its writer may have committed before it died.
 		if atomic.LoadUint64((*uint64)(s)) != st {
-			return r.look(c)
+			return nil, 0, errChanged
 		}
 		return nil, 0, ErrLost
 	}
 	return nil, 0, ErrHole
+}
+
+// lookInto is look for who asks for counter c and no other. If its slot is not
+// marked it waits for that a little, and then makes a hole of the counter.
+func (r *Ring) lookInto(c uint64) (s unsafe.Pointer, st uint64, err error) {
+	for range maxAttempts {
+		if s, st, err = r.look(c); err != errUnmarked {
+			return s, st, err
+		}
+		if r.room < 0 {
+			return nil, 0, ErrPending
+		}
+		if !r.linger(c) {
+			r.void(c)
+		}
+	}
+	return nil, 0, ErrOverwritten
 }
 
 // alive tells whether the owner named by a state word can still write. It
@@ -912,6 +961,9 @@ func (r *Ring) Stats() (s RingStats, err error) {
 			s.Lost++
 		}
 	}
+	if r.gate.Load() != gateOpen {
+		return RingStats{}, r.gateError()
+	}
 	return s, nil
 }
 
@@ -950,16 +1002,15 @@ const DefaultGrace = time.Second
 type Cursor struct {
 	// Grace is how long the cursor stays at an unfinished frame whose writer
 	// is alive, and for 10 ms at most at a counter that somebody took and has
-	// not begun to use. Zero means DefaultGrace, less than zero not at all.
+	// not begun to use. It is for all that were begun by the time when the cursor
+	// began to wait. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	ring    *Ring
 	next    uint64
 	tally   Tally
-	held    uint64 // the unfinished frame the cursor stands at ...
-	since   int64  // ... and since when, 0 if at none
 	taken   uint64 // all counters below were taken ...
-	takenAt int64  // ... by then, 0 if it met none that was not marked
+	takenAt int64  // ... by then, 0 if it never met an unfinished one
 	lapping uint64 // how far inside the window to jump when lapped
 	far     uint64 // how much further back than next it was told to begin
 }
@@ -1094,14 +1145,15 @@ func (c *Cursor) advance(f *Frame, dst []byte, gap *Gap) error {
 // must stay.
 func (c *Cursor) step(gap *Gap) error {
 	r := c.ring
-	if r.gate.Load() != gateOpen {
+	head := atomic.LoadUint64(r.head)
+	behind := int64(r.oldest(head) - c.next)
+	if r.gate.Load() != gateOpen { // after the loads: Close puts zeros there
 		return r.gateError()
 	}
-	head := atomic.LoadUint64(r.head)
 	if int64(head-c.next) <= 0 {
 		return ErrNoFrame
 	}
-	if behind := int64(r.oldest(head) - c.next); behind > 0 {
+	if behind > 0 {
 		c.jump(gap, head, uint64(behind))
 		return nil
 	}
@@ -1151,12 +1203,18 @@ func (c *Cursor) jump(gap *Gap, head, behind uint64) {
 
 // graceLeft returns for how long the cursor stays at the unfinished frame before
 // it.
-func (c *Cursor) graceLeft() time.Duration {
+func (c *Cursor) graceLeft() time.Duration { return c.grace() - c.waited() }
+
+// waited returns for how long, at least, the unfinished frame before the cursor
+// has been that. All counters that were taken when the cursor began to wait for
+// one have no more time than that one: a batch that is stopped holds it no longer
+// than a frame.
+func (c *Cursor) waited() time.Duration {
 	now := clockNow()
-	if c.since == 0 || c.held != c.next {
-		c.held, c.since = c.next, now
+	if c.takenAt == 0 || int64(c.next-c.taken) >= 0 {
+		c.taken, c.takenAt = atomic.LoadUint64(c.ring.head), now
 	}
-	return c.grace() - time.Duration(now-c.since)
+	return time.Duration(now - c.takenAt)
 }
 
 func (c *Cursor) grace() time.Duration {
@@ -1172,15 +1230,8 @@ func (c *Cursor) grace() time.Duration {
 // for one that lost the processor to have it back.
 const maxUnmarked = 10 * time.Millisecond
 
-// unmarkedLeft returns for how long the cursor stays at such a counter. All that
-// were taken when it began to wait for one have no more time than that.
-func (c *Cursor) unmarkedLeft() time.Duration {
-	now := clockNow()
-	if c.takenAt == 0 || int64(c.next-c.taken) >= 0 {
-		c.taken, c.takenAt = atomic.LoadUint64(c.ring.head), now
-	}
-	return min(c.grace(), maxUnmarked) - time.Duration(now-c.takenAt)
-}
+// unmarkedLeft returns for how long the cursor stays at such a counter.
+func (c *Cursor) unmarkedLeft() time.Duration { return min(c.grace(), maxUnmarked) - c.waited() }
 
 // Wait blocks until [Cursor.Next] has something to say: a frame, a gap, or an
 // error. It returns the context's error if that ends first, [ErrClosed] if the
@@ -1667,10 +1718,12 @@ func (b *backoff) pause(limit time.Duration) bool {
 // The functions below are all that touches it by address. Offsets come from
 // the validated private copy of the header, never from the memory itself.
 type block struct {
-	mem    []byte
-	base   unsafe.Pointer
+	base   unsafe.Pointer // no slice: fmt would read what is in it, and no fault guard there
+	size   int
 	shared bool
 }
+
+func (b *block) bytes() []byte { return unsafe.Slice((*byte)(b.base), b.size) }
 
 // A segment is the memory of a ring or a roster with the validated copy of its
 // header. Whoever touches the memory keeps the ring or roster alive, and with
@@ -1696,7 +1749,7 @@ func localBlock(size int) block {
 	buf := make([]uint64, (size+cacheLine)/wordSize)
 	base := unsafe.Pointer(unsafe.SliceData(buf))
 	base = unsafe.Add(base, -uintptr(base)&(cacheLine-1))
-	return block{mem: unsafe.Slice((*byte)(base), size), base: base}
+	return block{base: base, size: size}
 }
 
 // wantTable refuses a ring whose table is not what its substrate needs. Only
@@ -1717,7 +1770,7 @@ func (b *block) half(off int) *uint32 { return (*uint32)(unsafe.Add(b.base, off)
 
 // contains tells whether an address lies in the block.
 func (b *block) contains(addr uintptr) bool {
-	return addr-uintptr(b.base) < uintptr(len(b.mem))
+	return addr-uintptr(b.base) < uintptr(b.size)
 }
 
 // slot returns the address of the slot of counter c.

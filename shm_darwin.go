@@ -100,7 +100,7 @@ func shmCreate(name string, h *segmentHeader) (err error) {
 	defer mem.unmap()
 	draft := localBlock(h.size)
 	formatRing(draft, h, 0)
-	copy(mem.mem[wordSize:], draft.mem[wordSize:])
+	copy(mem.bytes()[wordSize:], draft.bytes()[wordSize:])
 	atomic.StoreUint64(mem.word(0), *draft.word(0))
 	return nil
 }
@@ -179,7 +179,7 @@ func (f *shmFile) copyHeader(b []byte) (whole bool, err error) {
 	if atomic.LoadUint64(page.word(0)) == 0 {
 		return false, nil
 	}
-	copy(b, page.mem)
+	copy(b, page.bytes())
 	return true, nil
 }
 
@@ -206,7 +206,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	if err != nil {
 		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
-	return block{mem: mem, base: unsafe.Pointer(unsafe.SliceData(mem)), shared: true}, nil
+	return block{base: unsafe.Pointer(unsafe.SliceData(mem)), size: size, shared: true}, nil
 }
 
 // linked tells whether the segment still has its name: whether what now has
@@ -386,7 +386,7 @@ func markOf(pid int32) (uint64, error) {
 // it reads there, no recheck accepts.
 func (b *block) detach() error {
 	const prot, flags = syscall.PROT_READ | syscall.PROT_WRITE, syscall.MAP_FIXED | syscall.MAP_PRIVATE | syscall.MAP_ANON
-	_, _, e := syscall.Syscall6(syscall.SYS_MMAP, uintptr(b.base), uintptr(len(b.mem)), prot, flags, ^uintptr(0), 0)
+	_, _, e := syscall.Syscall6(syscall.SYS_MMAP, uintptr(b.base), uintptr(b.size), prot, flags, ^uintptr(0), 0)
 	if e != 0 {
 		return e
 	}
@@ -394,7 +394,7 @@ func (b *block) detach() error {
 }
 
 // unmap gives the address range back. Nothing may hold a pointer into it.
-func (b *block) unmap() { syscall.Munmap(b.mem) }
+func (b *block) unmap() { syscall.Munmap(b.bytes()) }
 
 // sleepOnWord polls, with naps of 1 to 5 ms, until *addr is not val or d is
 // over.

@@ -179,7 +179,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	if err != nil {
 		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
-	return block{mem: mem, base: unsafe.Pointer(unsafe.SliceData(mem)), shared: true}, nil
+	return block{base: unsafe.Pointer(unsafe.SliceData(mem)), size: size, shared: true}, nil
 }
 
 // linked tells whether the file still has a name. A segment without one was
@@ -284,15 +284,15 @@ func shmPath(name string) string { return shmDir + "/" + name }
 // it reads there, no recheck accepts.
 func (b *block) detach() error {
 	prot := syscall.PROT_READ | syscall.PROT_WRITE
-	zero, err := mapMemory(-1, len(b.mem), prot, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	zero, err := mapMemory(-1, b.size, prot, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
 	if err != nil {
 		return err
 	}
-	return moveMapping(b.base, unsafe.Pointer(unsafe.SliceData(zero)), uintptr(len(b.mem)))
+	return moveMapping(b.base, unsafe.Pointer(unsafe.SliceData(zero)), uintptr(b.size))
 }
 
 // unmap gives the address range back. Nothing may hold a pointer into it.
-func (b *block) unmap() { unmapMemory(b.mem) }
+func (b *block) unmap() { unmapMemory(b.bytes()) }
 
 func sleepOnWord(addr *uint32, val uint32, d time.Duration) { futexWait(addr, val, d) }
 func wakeWord(addr *uint32)                                 { futexWake(addr) }

@@ -533,3 +533,23 @@ func TestSlotNamesACounterThatNobodyTook(t *testing.T) {
 		overwriteWord(t, path, load(t, path).slot(h), state(h, 0, phaseSkipped))
 	}
 }
+
+// TestFramesEndWithTheirContextWhateverTheHeadSays, also where it is as far
+// behind the cursor as it is ahead of it.
+func TestFramesEndWithTheirContextWhateverTheHeadSays(t *testing.T) {
+	for _, head := range []uint64{1 << 63, 1<<63 - 1, 1<<63 + 1} {
+		name := proc.Fleet(t)
+		r := ring(t, join(t, name, one(kindDamaged, 8, 16)), kindDamaged)
+		c := r.Oldest()
+		overwriteWord(t, proc.Segment(name, kindDamaged), offHead, head)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		within(t, 20*time.Second, fmt.Sprintf("an iterator over frames with a head of %#x", head), func() {
+			for _, err := range c.Frames(ctx) {
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("head %#x: %v", head, err)
+				}
+			}
+		})
+		cancel()
+	}
+}

@@ -402,6 +402,37 @@ func TestGivenNodeIDIsHeldUntilItsHolderDies(t *testing.T) {
 	proc.RemoveFleet(t, name)
 }
 
+// TestReplacementTakesOverTheIDOfTheDead as long as no more live than the fleet is
+// expected to have: then what is expected of ids 1 to Size stays true.
+func TestReplacementTakesOverTheIDOfTheDead(t *testing.T) {
+	name := proc.Fleet(t)
+	members := map[string]*proc.Process{}
+	start := func() (node string) {
+		p := proc.Start(t, "member", name, "0")
+		node = p.Line()
+		if members[node] != nil {
+			t.Fatalf("%s was given out twice", node)
+		}
+		members[node] = p
+		return node
+	}
+	join(t, name, orbit.Options{Size: 4}) // node 1, and the helpers expect as many
+	for range 3 {
+		start()
+	}
+	for _, node := range []string{"node 2", "node 4", "node 3", "node 3", "node 2"} {
+		members[node].Kill()
+		members[node].Died(syscall.SIGKILL)
+		delete(members, node)
+		if got := start(); got != node {
+			t.Errorf("who came for the dead %s is %s", node, got)
+		}
+	}
+	if got := start(); got != "node 5" {
+		t.Errorf("one more than are expected is %s, want node 5", got)
+	}
+}
+
 // TestChosenNodeIDsAvoidGivenOnes lets members take the ids that others would
 // have been assigned.
 func TestChosenNodeIDsAvoidGivenOnes(t *testing.T) {

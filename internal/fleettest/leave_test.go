@@ -3,6 +3,7 @@
 package fleettest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -213,6 +215,118 @@ func bystander(args []string) error {
 				return err
 			}
 		}
+	}
+}
+
+// TestPublishesThatCloseRefusesCostNoFrame: Close waits for a frame that this
+// member is writing, and who publishes meanwhile is refused.
+func TestPublishesThatCloseRefusesCostNoFrame(t *testing.T) {
+	name, opts := proc.Fleet(t), one(kindLeft, 64, 64)
+	r := ring(t, join(t, name, opts), kindLeft)
+	f := join(t, name, opts)
+	closing := ring(t, f, kindLeft)
+	path := proc.Segment(name, kindLeft)
+	for i := range uint64(64) {
+		publish(t, r, i, 8)
+	}
+	h := r.Head()
+	slot := load(t, path).slot(h)
+	overwriteWord(t, path, slot, state(h, liveOwner, phaseWriting))
+	overwriteWord(t, path, offHead, h+1)
+	closed := make(chan error, 1)
+	go func() { closed <- f.Close() }()
+	ways := map[string]func() error{
+		"Publish":      func() error { _, err := closing.Publish(1, 1, nil); return err },
+		"PublishBatch": func() error { _, err := closing.PublishBatch(make([]orbit.Frame, 9)); return err },
+		"Mint":         func() error { _, err := closing.Mint(); return err },
+	}
+	proc.Eventually(t, "the fleet is about to close", func() bool { return ways["Publish"]() != nil })
+	head := r.Head()
+	for how, publish := range ways {
+		for range 50 {
+			if err := publish(); !errors.Is(err, orbit.ErrClosed) {
+				t.Errorf("%s while the fleet closes: %v, want %v", how, err, orbit.ErrClosed)
+			}
+		}
+		if got := r.Head(); got != head {
+			t.Errorf("%s refused by Close took %d counters", how, got-head)
+			head = got
+		}
+	}
+	overwriteWord(t, path, slot, state(h, 0, phaseSkipped))
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseMakesNothingUp: whoever reads while the fleet is closed is told that,
+// or what there is, and never that there is nothing.
+func TestCloseMakesNothingUp(t *testing.T) {
+	name, opts := proc.Fleet(t), one(kindLeft, 1, 64)
+	publish(t, ring(t, join(t, name, opts), kindLeft), 0, 8)
+	ways := map[string]func(r *orbit.Ring) error{
+		"ReadAt": func(r *orbit.Ring) error { _, err := r.ReadAt(0, nil); return err },
+		"Newest": func(r *orbit.Ring) error { _, err := r.Newest(nil); return err },
+		"Stats": func(r *orbit.Ring) error {
+			s, err := r.Stats()
+			if err == nil && s.Frames != 1 {
+				err = fmt.Errorf("%+v, want one frame", s)
+			}
+			return err
+		},
+		"Next": func(r *orbit.Ring) error {
+			_, gap, err := r.At(0).Next(nil)
+			if gap.Total() > 0 {
+				err = fmt.Errorf("passed %+v", gap)
+			}
+			return err
+		},
+	}
+	for range 300 {
+		f := join(t, name, opts)
+		r := ring(t, f, kindLeft)
+		var readers sync.WaitGroup
+		for how, read := range ways {
+			readers.Add(1)
+			go func() {
+				defer readers.Done()
+				for err := error(nil); !errors.Is(err, orbit.ErrClosed); {
+					if err = read(r); err != nil && !errors.Is(err, orbit.ErrClosed) {
+						t.Errorf("%s while the fleet closes: %v", how, err)
+						return
+					}
+				}
+			}()
+		}
+		runtime.Gosched()
+		f.Close()
+		readers.Wait()
+	}
+}
+
+// TestResetDoesWhatItSays also while the fleet is closed.
+func TestResetDoesWhatItSays(t *testing.T) {
+	name, opts := proc.Fleet(t), one(kindLeft, 1, 64)
+	stays := ring(t, join(t, name, opts), kindLeft)
+	for range 1500 {
+		f := join(t, name, opts)
+		r := ring(t, f, kindLeft)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for n := uint64(0); ; n++ {
+				id := publish(t, stays, n, 8)
+				if r.Reset() != nil {
+					return
+				}
+				if _, err := stays.Read(id, nil); !errors.Is(err, orbit.ErrNoFrame) {
+					t.Errorf("the frame from before a reset: %v, want it gone", err)
+				}
+			}
+		}()
+		runtime.Gosched()
+		f.Close()
+		<-done
 	}
 }
 

@@ -98,23 +98,27 @@ func TestNewestFrameIsFoundBelowUnfinishedOnes(t *testing.T) {
 	}
 }
 
-// TestGraceBeginsAnewAtEveryFrame: a cursor that had to pass one frame is as
-// patient at the next.
-func TestGraceBeginsAnewAtEveryFrame(t *testing.T) {
-	r, claim := unfinished(t, 8, 0)
+// TestGraceIsForAllThatWereBegun when a cursor began to wait, and those that were
+// begun later have their own: a stopped batch holds it no longer than a frame.
+func TestGraceIsForAllThatWereBegun(t *testing.T) {
+	r, claim := unfinished(t, 128, 0)
 	c := r.Oldest()
 	c.Grace = 50 * time.Millisecond
-	first, second := claim(phaseWriting), claim(phaseWriting)
-	if _, gap, err := c.Next(nil); err != orbit.ErrPending || gap != (orbit.Gap{}) {
-		t.Fatalf("at frame %d: gap %+v, %v; want %v", first, gap, err, orbit.ErrPending)
+	const batch = 64
+	for range batch {
+		claim(phaseWriting)
 	}
+	if _, gap, err := c.Next(nil); err != orbit.ErrPending || gap != (orbit.Gap{}) {
+		t.Fatalf("at the first frame: gap %+v, %v; want %v", gap, err, orbit.ErrPending)
+	}
+	later := claim(phaseWriting)
 	time.Sleep(2 * c.Grace)
-	if _, gap, err := c.Next(nil); err != orbit.ErrPending || gap != (orbit.Gap{Lost: 1}) || c.Position() != second {
-		t.Errorf("after the grace of frame %d: gap %+v, %v, at %d; want one lost, and %v at %d", first, gap, err, c.Position(), orbit.ErrPending, second)
+	if _, gap, err := c.Next(nil); err != orbit.ErrPending || gap != (orbit.Gap{Lost: batch}) || c.Position() != later {
+		t.Errorf("after the grace of %d frames: gap %+v, %v, at %d; want them lost, and %v at %d", batch, gap, err, c.Position(), orbit.ErrPending, later)
 	}
 	time.Sleep(2 * c.Grace)
 	if _, gap, err := c.Next(nil); err != orbit.ErrNoFrame || gap != (orbit.Gap{Lost: 1}) {
-		t.Errorf("after the grace of frame %d: gap %+v, %v; want one lost, and %v", second, gap, err, orbit.ErrNoFrame)
+		t.Errorf("after the grace of frame %d: gap %+v, %v; want one lost, and %v", later, gap, err, orbit.ErrNoFrame)
 	}
 }
 
@@ -458,6 +462,35 @@ func TestReadMakesATakenCounterAHole(t *testing.T) {
 				t.Errorf("at the end: stats %+v, %v; want %d holes", s, err, capacity)
 			}
 		})
+	}
+}
+
+// unfinishedValue is a value for the ring of the tests.
+type unfinishedValue struct{ A, B uint64 }
+
+func (unfinishedValue) OrbitKind() uint8 { return kindUnfinished }
+
+// TestLoadMakesATakenCounterAHole as a read of the frame does.
+func TestLoadMakesATakenCounterAHole(t *testing.T) {
+	name := proc.Fleet(t)
+	f := join(t, name, one(kindUnfinished, 8, 16))
+	o, err := orbit.Bind[unfinishedValue](f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := o.Store(unfinishedValue{1, 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := abandon(t, o.Ring(), name, 1)
+	if v, id, err := o.LoadNode(stored.Node()); err != nil || id != stored || v.A != 1 {
+		t.Errorf("LoadNode beside a taken counter: %v, %v, %v; want %v", v, id, err, stored)
+	}
+	if _, err := o.LoadID(orbit.MakeNetID64(kindUnfinished, f.Node(), c)); err != orbit.ErrHole {
+		t.Errorf("LoadID of a taken counter: %v, want %v", err, orbit.ErrHole)
+	}
+	if st, want := slotState(t, name, c), state(c, 0, phaseSkipped); st != want {
+		t.Errorf("the slot is in state %#x, want %#x", st, want)
 	}
 }
 

@@ -25,7 +25,8 @@ var obstacles = []doing{
 		return unless(context.DeadlineExceeded, v.values.Ring().Tail().Wait(ctx))
 	}},
 	{"members beside a dead one", func(v *victim) error {
-		return errors.Join(v.dying("leave", "1"), v.join())
+		options.Node++ // and before: who joins after a death takes the seat
+		return errors.Join(v.join(), v.dying("leave", "1"))
 	}, func(v *victim) error { _, err := v.fleet.Members(); return err }},
 	{"publish, lapped", (*victim).openTwice, (*victim).publish},
 	{"publish past a stopped writer", func(v *victim) error {

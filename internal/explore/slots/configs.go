@@ -37,4 +37,5 @@ var configs = []config{
 	{name: "batch lap", capacity: 8, filled: 8, threads: []string{"batch", "lap", "newest"}},
 	{name: "1 batch", capacity: 1, filled: 1, threads: []string{"batch", "publish"}},
 	{name: "batch batch", capacity: 8, filled: 8, deaths: 1, threads: []string{"batch", "batch", "publish"}},
+	{name: "batch order", capacity: 8, filled: 8, threads: []string{"batch", "publish publish publish publish publish publish publish"}},
 }

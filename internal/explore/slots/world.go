@@ -432,6 +432,9 @@ func (w *world) batch(t *explore.Thread, r *orbit.Ring, tag uint64) {
 	}
 	for i := range n {
 		w.published(t, frames[i].ID, tag+uint64(i))
+		if i > 0 && w.at(frames[i].ID) < w.at(frames[i-1].ID) {
+			w.Fail("%s: frame %d of a batch is %v, and the one before %v", t.Name, i, frames[i].ID, frames[i-1].ID)
+		}
 	}
 	if err != nil {
 		w.refused(t, err)

@@ -27,7 +27,7 @@ func ExposeRings(g Geometry, kind uint8, head uint64, n int) (rings []*Ring, mem
 }
 
 func wordsOf(mem block) []uint64 {
-	return unsafe.Slice((*uint64)(mem.base), len(mem.mem)/wordSize)
+	return unsafe.Slice((*uint64)(mem.base), mem.size/wordSize)
 }
 
 // ExposeMember returns the number of the member that an owner names.

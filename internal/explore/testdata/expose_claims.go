@@ -37,7 +37,7 @@ func ExposeContests(records, n int, announce bool) (contests []*Contest, memory 
 		f.rings = append(f.rings, r)
 		contests = append(contests, newContest(r, shape))
 	}
-	return contests, unsafe.Slice((*uint64)(mem.base), len(mem.mem)/wordSize)
+	return contests, unsafe.Slice((*uint64)(mem.base), mem.size/wordSize)
 }
 
 // ExposeReset makes a contest forget its guards. It looks for free records from
