@@ -34,14 +34,19 @@ type EventBus struct {
 
 // Events returns the fleet's event bus. Its ring has 4096 slots for a topic and
 // payload of together 512 bytes, unless [Options.Rings] says otherwise for
-// [KindEvents]. It fails as [Fleet.Ring].
+// [KindEvents]. It fails with [ErrGeometry] for slots without a byte, which no
+// topic fits into, and as [Fleet.Ring].
 func Events(f *Fleet) (*EventBus, error) {
-	r, err := f.open(KindEvents, f.geometry(KindEvents, eventGeometry), 0)
+	g := f.geometry(KindEvents, eventGeometry)
+	if g.PayloadLimit < 1 {
+		return nil, tooSmall(f, KindEvents, g, 1)
+	}
+	r, err := f.open(KindEvents, g, 0)
 	if err != nil {
 		return nil, err
 	}
 	b := &EventBus{ring: r}
-	b.clock.init()
+	b.clock.init(r.Head())
 	return b, nil
 }
 
@@ -55,8 +60,8 @@ func (b *EventBus) Ring() *Ring { return b.ring }
 //
 // It fails with [ErrTopic] for the topic's length, [ErrTooLarge] for a topic
 // and payload that together exceed the ring's payload limit, and as
-// [Ring.Publish] otherwise. It does not allocate, and makes a system call only
-// if a subscriber sleeps.
+// [Ring.Publish] otherwise. It does not allocate, and makes system calls as
+// [Ring.Publish]; in a burst it also sets a timer about once in a millisecond.
 func (b *EventBus) Publish(topic string, payload []byte) (NetID64, error) {
 	r := b.ring
 	if uint(len(topic)-1) >= MaxTopic || len(topic)+len(payload) > r.room {
@@ -151,7 +156,8 @@ const (
 	burstShare  = time.Millisecond        // the longest time a reading serves
 )
 
-func (c *burstClock) init() {
+func (c *burstClock) init(head uint64) {
+	c.until.Store(head)
 	c.timer = newAlarm(time.Hour, c.end)
 	c.timer.stop()
 }
@@ -199,7 +205,7 @@ func (c *burstClock) end() {
 // buffer that belongs to the Event: they are valid until it is read into again.
 type Event struct {
 	ID      NetID64 // its node is the publisher's
-	Stamp           // when it was published, in a burst to about a microsecond: see Time and Age
+	Stamp           // when it was published; just after a burst it may be a millisecond or two too early: see Time and Age
 	Topic   []byte
 	Payload []byte
 
@@ -247,7 +253,7 @@ type Position struct {
 type Subscriber struct {
 	// Grace is how long the subscriber stays at the unfinished event of a
 	// live publisher, which may have been stopped, before it passes the event
-	// as lost. Zero means DefaultGrace, less than zero not at all.
+	// as lost: see [Cursor]. Zero means DefaultGrace, less than zero not at all.
 	Grace time.Duration
 
 	cursor  Cursor
@@ -287,15 +293,19 @@ func (b *EventBus) SubscribeNow(filters ...Filter) *Subscriber {
 // SubscribeAt returns a subscriber that goes on where another one was, perhaps
 // in a process that is gone: its first result reports what was overwritten
 // since. It fails with [ErrNotExist] if the position is not of this fleet but
-// of one that had the name before and was removed.
+// of one that had the name before and was removed, or if no event has been
+// published there yet.
 func (b *EventBus) SubscribeAt(p Position, filters ...Filter) (*Subscriber, error) {
 	r := b.ring
 	head := r.Head()
 	if r.gate.Load() != gateOpen {
 		return nil, r.gateError()
 	}
-	if p.Fleet != r.header.instance || int64(p.Counter-head) > 0 {
-		return nil, r.fail(ErrNotExist, "position "+strconv.FormatUint(p.Counter, 10)+" is of another incarnation of the fleet")
+	switch at := "position " + strconv.FormatUint(p.Counter, 10); {
+	case p.Fleet != r.header.instance:
+		return nil, r.fail(ErrNotExist, at+" is of another incarnation of the fleet")
+	case int64(p.Counter-head) > 0:
+		return nil, r.fail(ErrNotExist, at+" is ahead of the head, "+strconv.FormatUint(head, 10))
 	}
 	return b.subscribe(r.At(p.Counter), filters), nil
 }
@@ -304,9 +314,11 @@ func (b *EventBus) subscribe(c *Cursor, filters []Filter) *Subscriber {
 	return &Subscriber{cursor: *c, fleet: b.ring.header.instance, filters: append([]Filter(nil), filters...)}
 }
 
-// Position returns where the subscriber stands: behind the events it has
-// delivered. Save it to go on from there after a restart.
-func (s *Subscriber) Position() Position { return Position{s.fleet, s.cursor.next} }
+// Position returns where the subscriber stands: behind the event it delivered last,
+// and behind what it has passed since. Save it to go on from there after a restart.
+// What was passed since then, which Lag and Filtered of the next event would tell,
+// whoever goes on from there is not told again: [Subscriber.Tally] has it.
+func (s *Subscriber) Position() Position { return Position{s.fleet, s.cursor.Position()} }
 
 // Tally returns what became of the counters passed so far, also of those that
 // the next event will report.

@@ -76,13 +76,13 @@ func (h *Heartbeat) Beat() (err error) {
 }
 
 // note writes the time of a beat into this node's cell. Two goroutines may beat
-// at once, and the older beat may come last; but a beat of the far future is
-// damage, or of a holder of the id in another time namespace.
+// at once, and the older beat may come last, by any time; but a beat of the far
+// future is damage, or of a holder of the id in another time namespace.
 func (h *Heartbeat) note(now uint64) {
 	cell := h.ring.tableWord(int(h.fleet.node))
 	for {
 		last := atomic.LoadUint64(cell)
-		if ahead := last - now; ahead < uint64(time.Second) || atomic.CompareAndSwapUint64(cell, last, now) {
+		if int64(last-now) >= 0 && int64(last-uint64(clockNow())) < int64(time.Second) || atomic.CompareAndSwapUint64(cell, last, now) {
 			return
 		}
 	}
@@ -169,8 +169,9 @@ type Pulse struct {
 // Snapshot returns every node that ever beat, and every expected one that did
 // not, in order of node ids. A beat of exactly maxAge is still fresh. The
 // expected nodes are the ones given, or else 1 to the fleet's expected size, and
-// none for an observer. It looks at the places of all nodes, which takes some
-// ten microseconds.
+// none for an observer. A member that died is stale until another takes over its
+// id: see [Options]. It looks at the places of all nodes, which takes some ten
+// microseconds.
 func (h *Heartbeat) Snapshot(maxAge time.Duration, expected ...uint16) ([]Pulse, error) {
 	return h.SnapshotAt(Now(), maxAge, expected...)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"orbit"
 	"orbit/internal/proc"
@@ -243,6 +244,46 @@ func TestProcessesWaitOverTheBoundary(t *testing.T) {
 			p.Finish()
 			f.Close()
 			proc.RemoveFleet(t, name)
+		})
+	}
+}
+
+// TestEventsBeyondTheBoundaries have their time, and a subscriber that begins far
+// behind them is told of all that it missed.
+func TestEventsBeyondTheBoundaries(t *testing.T) {
+	for _, b := range boundaries {
+		t.Run(b.name, func(t *testing.T) {
+			name := proc.Fleet(t)
+			f := join(t, name, one(orbit.KindEvents, 8, 64))
+			if _, err := orbit.Events(f); err != nil {
+				t.Fatal(err)
+			}
+			head := b.at + 5
+			presetRing(t, name, orbit.KindEvents, head)
+			bus, err := orbit.Events(join(t, name, one(orbit.KindEvents, 8, 64)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := orbit.Position{Fleet: f.Incarnation(), Counter: head - 1<<40}
+			s, err := bus.SubscribeAt(far)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Position(); got != far {
+				t.Errorf("a subscriber that begins at %+v is at %+v", far, got)
+			}
+			for n := range 3 {
+				if _, err := bus.Publish("topic", nil); err != nil {
+					t.Fatal(err)
+				}
+				var ev orbit.Event
+				if err := s.Poll(&ev); err != nil || ev.Age() > time.Minute {
+					t.Errorf("event %d: %v, %v old", n, err, ev.Age())
+				}
+				if want := uint64(1<<40) * uint64(1-min(n, 1)); ev.Lag != (orbit.Gap{Overwritten: want}) {
+					t.Errorf("event %d: lag %+v, want %d overwritten", n, ev.Lag, want)
+				}
+			}
 		})
 	}
 }
