@@ -331,8 +331,10 @@ type CacheMeta struct {
 	Hit bool
 	// Epoch is the counter of the frame that decided: the put or add of a
 	// hit, the delete, reset or expired put of a miss, or the frame that the
-	// ring pushed out. It is 0 if no frame did. As long as it stays, so does
-	// the value: what a caller made of the value is good until then.
+	// ring pushed out. It is 0 if no frame did, and if the ring's first did. As
+	// long as there is a hit and Epoch stays, so does the value: what a caller made
+	// of it is good until then. Epoch alone does not tell: a value that expires, or
+	// that the ring pushes out, is a miss with the epoch it had as a hit.
 	Epoch uint64
 	// Expiry is when the value expires or has expired, on the clock of the
 	// cache. It is 0 if it never does.
@@ -351,8 +353,10 @@ func (c *Cache) Get(key string) (value []byte, ok bool, err error) {
 }
 
 // AppendGet appends the key's value to dst and returns the extended slice, and
-// whether the key has a value. It does not allocate if dst has room, makes no
-// system call, and with the ring unchanged costs a few loads and the copy.
+// whether the key has a value. It does not allocate if dst has room, once the
+// handle has met the longest key, and with the ring unchanged costs a few loads
+// and the copy. It makes a system call only while an add is open, to ask whether
+// the writer of the unfinished frame that may decide it is alive.
 func (c *Cache) AppendGet(dst []byte, key string) (extended []byte, ok bool, err error) {
 	if c.ring.unsafely {
 		return c.get(dst, key)
@@ -416,7 +420,7 @@ func (c *Cache) GetMeta(dst []byte, key string) (extended []byte, meta CacheMeta
 
 // Stat returns what is known about the key without its value, and counts as
 // neither hit nor miss. A caller who keeps what it made of a value asks here
-// whether the epoch is still the same.
+// whether the key still has one, of the same epoch.
 func (c *Cache) Stat(key string) (meta CacheMeta, err error) {
 	var a cacheAnswer
 	_, err = c.find(nil, key, &a, false)
@@ -575,6 +579,12 @@ func (c *Cache) findLocked(dst []byte, key string, hash uint64, a *cacheAnswer, 
 			*a = cacheAnswer{}
 			return dst, c.ring.gateError()
 		}
+		if a.hit && c.lapped && int64(a.epoch-c.ring.oldest(atomic.LoadUint64(c.ring.head))) < 0 {
+			// The newest frame of the key may have been overwritten before it was
+			// taken. One before that has left the ring by then, even if whoever took
+			// its slot has not marked it yet.
+			a.hit, a.moved = false, true
+		}
 		if !a.moved {
 			if a.hit || !a.late && !c.lapped || attempt >= maxLaps {
 				return out, nil
@@ -699,13 +709,16 @@ func (c *Cache) sync() (changed bool, err error) {
 	}
 	c.lapped = false
 	head, first, next := atomic.LoadUint64(r.head), atomic.LoadUint64(r.first), x.next.Load()
-	changed = head != next || first != x.first.Load()
+	torn := x.seq.Load()&1 != 0 // by a fault in the roster: the last change did not end
+	changed = head != next || first != x.first.Load() || torn
 	if !changed && x.waiting.Load() == 0 {
 		return false, nil
 	}
-	x.complete.Store(^head)
-	x.seq.Add(1)
-	if int64(head-next) < 0 { // only in a damaged ring
+	x.complete.Store(head ^ 1<<63) // ages away from any head
+	if !torn {
+		x.seq.Add(1)
+	}
+	if int64(head-next) < 0 || torn { // only in a damaged fleet
 		x.clear(r.oldest(head))
 		next = x.next.Load()
 	}
@@ -718,7 +731,7 @@ func (c *Cache) sync() (changed bool, err error) {
 	}
 	x.next.Store(head)
 	x.seq.Add(1)
-	if x.waiting.Load() == 0 {
+	if x.waiting.Load() == 0 && !c.lapped {
 		x.complete.Store(head)
 	}
 	return changed, nil
@@ -737,6 +750,7 @@ func later(a, b uint64) uint64 {
 func (c *Cache) expel(oldest, first uint64) {
 	x := &c.index
 	var now int64
+	reset := atomic.LoadUint64(c.ring.first) // oldest may be of a later one than first
 	for n := x.oldest.Load(); int64(oldest-n) > 0 && int64(x.next.Load()-n) > 0; n++ {
 		i := x.entryOf(n)
 		e := &x.entries[i]
@@ -746,7 +760,7 @@ func (c *Cache) expel(oldest, first uint64) {
 		if now == 0 && e.expiry.Load() != 0 {
 			now = c.now()
 		}
-		if int64(n-first) >= 0 && x.hasValue(e, now) {
+		if int64(n-reset) >= 0 && x.hasValue(e, now) {
 			x.evictions++
 			e.link.Store(e.link.Load() | cacheGhost)
 		} else {
@@ -810,7 +824,11 @@ func (c *Cache) take(n uint64) {
 		case addOpen:
 			x.wait(n, stateOpen)
 			return
-		case addFailed, addGone:
+		case addGone:
+			// What it stands on may have gone since the head was read.
+			c.lapped = c.lapped || int64(at-x.oldest.Load()) >= 0
+			return
+		case addFailed:
 			return
 		}
 		low = at

@@ -320,8 +320,9 @@ func hashSubject(kind uint8, label string) uint64 {
 // [ErrTooLarge]. A TTL of 0 or less fails with [ErrTTL], one that ends before
 // the guard can be handed out with [ErrLapsed], and a full table with
 // [ErrTableFull]. For a claim that only Release or death shall end, pass
-// math.MaxInt64. It makes a system call only if somebody else's claim of the
-// subject is in the way, to ask whether they live, or is waited for.
+// math.MaxInt64. It makes a system call only if somebody else's claim is in the
+// way, of the subject or, where the table is full, of any, to ask whether they
+// live, or if somebody waits.
 func Claim[T Typed](c *Contest, label, owner string, ttl time.Duration) (*Guard, error) {
 	s, err := subjectOf[T](c, label)
 	if err != nil {

@@ -1672,6 +1672,37 @@ func TestOrbitalStoresAndLoads(t *testing.T) {
 
 // TestNoValueIsTheZeroValue: who takes a value without a look at the error must
 // not get one that was never stored, or is another's.
+// TestLoadNodeFindsWhoStoresAllTheTime: at every moment the ring has a value of
+// the node, though each that the walk comes to may just be gone.
+func TestLoadNodeFindsWhoStoresAllTheTime(t *testing.T) {
+	f := local(t, orbit.Options{Rings: map[uint8]orbit.Geometry{30: {Capacity: 4}}})
+	o, err := orbit.Bind[point](f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Store(point{})
+	var over atomic.Bool
+	var storing sync.WaitGroup
+	spawn(&storing, func() {
+		for n := uint64(1); !over.Load(); n++ {
+			o.Store(point{n, n})
+		}
+	})
+	last := uint64(0)
+	for range 200_000 {
+		v, _, err := o.LoadNode(f.Node())
+		if err != nil || v.X != v.Y || v.X < last {
+			t.Errorf("load after %d: %v, error %v", last, v, err)
+			break
+		}
+		last = v.X
+	}
+	over.Store(true)
+	storing.Wait()
+	_, _, err = o.LoadNode(f.Node() + 1)
+	wantErr(t, "load of a silent node", err, orbit.ErrNoFrame)
+}
+
 func TestNoValueIsTheZeroValue(t *testing.T) {
 	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
 		o, err := orbit.Bind[point](f)
@@ -2835,6 +2866,23 @@ func TestCacheOfATruncatedSegmentIsDamaged(t *testing.T) {
 	}
 }
 
+// TestPrintingARingReadsNoSharedMemory: who prints one to say what failed is not
+// killed by a segment that is gone, nor gets a dump of it.
+func TestPrintingARingReadsNoSharedMemory(t *testing.T) {
+	name := fleetName(t)
+	f := join(t, name, orbit.Options{})
+	c := openCache(t, f, "p")
+	if err := os.Truncate(cacheSegmentPath(t, name), 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = fmt.Sprint(c) // its index is not of the segment
+	for _, handle := range []any{c.Ring(), c.Ring().Tail(), f} {
+		if text := fmt.Sprintf("%v %+v", handle, handle); len(text) > 10_000 {
+			t.Errorf("%T prints as %d bytes", handle, len(text))
+		}
+	}
+}
+
 // ---- The cache against its definition ----
 
 func cacheSegmentPath(t testing.TB, fleet string) string {
@@ -3369,7 +3417,7 @@ func TestCacheIsTheWalk(t *testing.T) {
 	if testing.Short() {
 		steps = 100
 	}
-	for i, next := range []uint64{0, 1<<32 - 50, 1<<40 - 50, math.MaxUint64 - 50, 1<<40 - 2, 12345} {
+	for i, next := range []uint64{0, 1<<32 - 50, 1<<40 - 50, math.MaxUint64 - 50, 1<<40 - 2, 12345, 1<<63 - 50} {
 		for _, capacity := range []int{2, 4, 8, 16, 64, 512} {
 			t.Run(fmt.Sprintf("%d slots from %d", capacity, next), func(t *testing.T) {
 				h := newCacheHistory(t, rand.New(rand.NewPCG(uint64(i), uint64(capacity))), capacity, next)
@@ -3380,6 +3428,137 @@ func TestCacheIsTheWalk(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestCacheAnswersForAMomentOfTheLook lets the history go on in the middle of a
+// look, where a handle reads its clock. The answer must be that of the walk at
+// some moment of the look, or a value that came during it.
+func TestCacheAnswersForAMomentOfTheLook(t *testing.T) {
+	looks := 3000
+	if testing.Short() {
+		looks = 600
+	}
+	for i, next := range []uint64{0, 1<<40 - 50, 1<<63 - 50} {
+		for _, capacity := range []int{2, 4, 8, 16} {
+			t.Run(fmt.Sprintf("%d slots from %d", capacity, next), func(t *testing.T) {
+				h := newCacheHistory(t, rand.New(rand.NewPCG(uint64(i), uint64(capacity))), capacity, next)
+				for range looks {
+					for range h.rng.IntN(8) {
+						h.step()
+					}
+					h.interruptedLook()
+				}
+			})
+		}
+	}
+}
+
+// interruptedLook looks a key up, and has the history go on when the handle reads
+// the time.
+func (h *cacheHistory) interruptedLook() {
+	h.t.Helper()
+	c := h.readers[h.rng.IntN(len(h.readers))]
+	key := h.pick(h.keys)
+	first := refCache(h.ring, int64(h.clock.read()), c.Prefix(), key)
+	seen := h.records()
+	allowed := map[refAnswer]bool{h.what(first): true}
+	c.Clock = func() time.Duration {
+		now := h.clock.read()
+		h.clock.wind(c)
+		h.logf("-- in the middle of the look")
+		for range h.rng.IntN(2 * int(h.seg.capacity)) {
+			h.step()
+			allowed[h.what(refCache(h.ring, int64(h.clock.read()), c.Prefix(), key))] = true
+			for n, f := range h.records() {
+				if _, old := seen[n]; !old || f.op == opAdd {
+					h.allow(allowed, c.Prefix(), key, n, f, first)
+				}
+			}
+		}
+		h.logf("-- the look goes on")
+		return max(now, h.clock.read())
+	}
+	var got refAnswer
+	value, m, err := c.GetMeta(nil, key)
+	h.clock.wind(c)
+	if m.Hit {
+		got = refAnswer{true, m.Epoch, string(value)}
+	}
+	if err != nil || !allowed[got] {
+		h.fatalf("prefix %q key %q: got %+v, %+v, error %v, want one of %v", c.Prefix(), key, got, m, err, allowed)
+	}
+}
+
+// what is an answer without the frame that decided a miss.
+func (h *cacheHistory) what(a refAnswer) refAnswer {
+	if !a.hit {
+		return refAnswer{}
+	}
+	return a
+}
+
+// allow allows for what a frame says of a key that was finished during a look, or
+// an add that was decided during it, if it has a later counter than what decided
+// when the look began: it may have come first of all that came.
+func (h *cacheHistory) allow(allowed map[refAnswer]bool, prefix, key string, n uint64, f cacheFrame, first refAnswer) {
+	switch {
+	case f.prefix != prefix || f.op != opReset && f.key != key || int64(n-first.epoch) <= 0 && first.hit:
+	case f.op == opReset, f.op == opDelete:
+		allowed[refAnswer{}] = true
+	case f.op == opAdd && !refCounts(h.ring, n, f):
+	case f.expiry != 0 && int64(h.clock.read()) >= f.expiry:
+		allowed[refAnswer{}] = true
+	default:
+		allowed[refAnswer{true, n, f.value}] = true
+	}
+}
+
+// records returns the records that the ring has, by their counters.
+func (h *cacheHistory) records() map[uint64]cacheFrame {
+	head, found := h.ring.Head(), map[uint64]cacheFrame{}
+	for c := head - h.seg.capacity; c != head; c++ {
+		if f, err := refFrameAt(h.ring, c); err == nil {
+			found[c] = f
+		}
+	}
+	return found
+}
+
+// TestCacheOutlivesATruncatedRoster: whoever asks whether a writer lives fails as
+// long as the roster is gone, and only then.
+func TestCacheOutlivesATruncatedRoster(t *testing.T) {
+	rig := newSiblingRig(t, 8)
+	c := rig.cache
+	settled := uint32(rig.head())
+	first := rig.begin(cacheFrame{op: opPut, prefix: "p", key: "b", value: "late"})
+	open := rig.begin(cacheFrame{op: opAdd, prefix: "p", key: "a", value: "added", settled: settled})
+	rig.finish(open)
+	second := rig.begin(cacheFrame{op: opPut, prefix: "p", key: "c", value: "late"})
+	path := segmentPath(rig.fleet.Name(), 0)
+	roster, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if _, _, err := c.Get("a"); !errors.Is(err, orbit.ErrDamaged) {
+			t.Errorf("get beside an unfinished frame without a roster: %v, want %v", err, orbit.ErrDamaged)
+		}
+	}
+	if err := os.WriteFile(path, roster, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		wantCached(t, c, "a", "-") // open
+		wantCached(t, c, "b", "-")
+	}
+	rig.finish(first)
+	wantCached(t, c, "a", "added")
+	wantCached(t, c, "b", "late")
+	rig.finish(second)
+	wantCached(t, c, "c", "late")
 }
 
 // ---- Stopped and dead siblings ----
@@ -3632,6 +3811,54 @@ func TestCacheAddThatLostNeverComesBack(t *testing.T) {
 		cachePut(t, c, "x", "", 0)
 		wantCached(t, c, "a", "-")
 		wantCached(t, openCache(t, rig.fleet, "p"), "a", "-")
+	}
+}
+
+// TestCacheAddThatLosesItsGroundDuringALookIsLookedForAgain: when the look began
+// the add counted, and when it comes to that it cannot be told any more.
+func TestCacheAddThatLosesItsGroundDuringALookIsLookedForAgain(t *testing.T) {
+	rig := newSiblingRig(t, 8)
+	c, writer := rig.cache, openCache(t, rig.fleet, "p")
+	cachePut(t, c, "passing", "", time.Hour)
+	cachePut(t, writer, "x", "", 0)
+	cachePut(t, writer, "x", "", 0) // what the add stands on
+	wantCached(t, c, "x", "")
+	rig.finish(rig.begin(cacheFrame{op: opAdd, prefix: "p", key: "k", value: "added", settled: 2}))
+	for range 5 {
+		cachePut(t, writer, "x", "", 0)
+	}
+	looked := false
+	c.Clock = func() time.Duration { // it reads the clock to expel the first value
+		if !looked {
+			looked = true
+			cachePut(t, writer, "k", "put", 0)
+			cachePut(t, writer, "x", "", 0)
+		}
+		return time.Duration(orbit.Now())
+	}
+	wantCached(t, c, "k", "put")
+	if !looked {
+		t.Error("the look did not read the clock")
+	}
+}
+
+// TestCacheReadsItsOwnWriteAtEveryHead beside an unfinished frame, where numbers
+// that stand for no head might be one.
+func TestCacheReadsItsOwnWriteAtEveryHead(t *testing.T) {
+	for _, boundary := range []uint64{1 << 32, 1 << 40, 1 << 62, 1 << 63, 0} {
+		for before := range uint64(6) {
+			rig := newSiblingRig(t, 8)
+			rig.preset(boundary - before)
+			c := openCache(t, rig.fleet, "p")
+			cachePut(t, c, "k", "old", 0)
+			n := rig.begin(cacheFrame{op: opPut, prefix: "p", key: "theirs"})
+			wantCached(t, c, "k", "old")
+			cachePut(t, c, "k", "new", 0)
+			if got, _, err := c.AppendGet(make([]byte, 0, 8), "k"); err != nil || string(got) != "new" {
+				t.Errorf("head %#x: got %q, error %v, want the new value", rig.head(), got, err)
+			}
+			rig.finish(n)
+		}
 	}
 }
 
@@ -4918,6 +5145,12 @@ func TestEventArrivesWithTopicTimeAndPayload(t *testing.T) {
 			t.Errorf("got %v at the end", err)
 		}
 	})
+}
+
+func TestBusWithoutRoomForATopicIsRefused(t *testing.T) {
+	f := local(t, orbit.Options{Rings: map[uint8]orbit.Geometry{orbit.KindEvents: {Capacity: 4}}})
+	_, err := orbit.Events(f)
+	wantErr(t, "a bus with slots of no bytes", err, orbit.ErrGeometry)
 }
 
 func TestEventLimitsAreNamed(t *testing.T) {
