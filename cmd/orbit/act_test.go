@@ -882,7 +882,10 @@ func TestWrongUsageOfActionsSaysWhatIsWrong(t *testing.T) {
 		{[]string{"run", "-ttl", "1ms", "web", "s", "true"}, "for flag -ttl: want at least 100ms"},
 		{[]string{"run", "-wait", "-1s", "web", "s", "true"}, "want at least 0s"},
 		{[]string{"run", "-kill-after", "-1s", "web", "s", "true"}, "for flag -kill-after: want at least 0s"},
-		{[]string{"run", "-busy-exit", "256", "web", "s", "true"}, "-busy-exit 256: want 0 to 255"},
+		{[]string{"run", "-busy-exit", "256", "web", "s", "--", "true"}, "-busy-exit 256: want 0 to 255"},
+		{[]string{"run", "web", "s", "echo", "-nowait"}, `found no "--" in front of "echo"`},
+		{[]string{"run", "web", "s", "echo", "a", "--", "b"}, `found no "--" in front of "echo"`},
+		{[]string{"run", "web", "--", "echo"}, "want FLEET SUBJECT -- COMMAND"},
 	} {
 		orbitCmd(t, nil, c.args...).want(t, exitUsage, regexp.QuoteMeta(c.want))
 	}

@@ -139,7 +139,7 @@ func clearRing(v *view, kind uint8) error {
 // unreadable if nobody else is a member.
 func emptyRing(fleet string, kind uint8) error {
 	makesNone := func(*orbit.Fleet) error {
-		return fmt.Errorf("ring %d of fleet %q: %w", kind, fleet, orbit.ErrNotExist)
+		return within(fmt.Sprintf("ring %d of fleet %q", kind, fleet), orbit.ErrNotExist)
 	}
 	return visit{fleet, kind, false, makesNone}.do(func(f *orbit.Fleet) error {
 		members, err := f.Members()

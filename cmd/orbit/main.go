@@ -160,6 +160,9 @@ func (c *command) start(args []string) int {
 		err = usagef("%v", err)
 	default:
 		if err = c.check(operands); err == nil {
+			err = c.checkDashes(operands, args)
+		}
+		if err == nil {
 			err = c.run(operands)
 		}
 	}
@@ -206,6 +209,20 @@ func (c *command) check(operands []string) error {
 	}
 	if n := len(operands); n < least || n > most {
 		return usagef("want %s, found %q", cmp.Or(c.operands, "no arguments"), operands)
+	}
+	return nil
+}
+
+// checkDashes wants "--" where the command has it among its operands: what stands
+// behind is another program's, flags and "--" and all.
+func (c *command) checkDashes(operands, args []string) error {
+	before, _, dashed := strings.Cut(c.operands, " -- ")
+	if !dashed {
+		return nil
+	}
+	rest := len(operands) - len(strings.Fields(before))
+	if at := len(args) - rest - 1; args[at] != "--" {
+		return usagef("want %s, found no \"--\" in front of %q", c.operands, operands[len(operands)-rest])
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func publishLines(f *orbit.Fleet, topic string, from io.Reader) error {
 	for lines.Scan() {
 		n++
 		if _, err := bus.Publish(topic, lines.Bytes()); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
+			return within(fmt.Sprintf("line %d", n), err)
 		}
 	}
 	if err := lines.Err(); err != nil {

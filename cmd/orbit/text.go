@@ -46,6 +46,17 @@ func (s *sheet) close() error { return s.table.Flush() }
 // plain writes an error without the name of the library in front.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "orbit: ") }
 
+// within puts a place in front of what an error says.
+func within(place string, err error) error { return &placedError{place, err} }
+
+type placedError struct {
+	place string
+	err   error
+}
+
+func (e *placedError) Error() string { return e.place + ": " + plain(e.err) }
+func (e *placedError) Unwrap() error { return e.err }
+
 // counted writes a number of things, as in "1 ring" or "2 rings".
 func counted[N int | uint64](n N, thing string) string {
 	if n == 1 {

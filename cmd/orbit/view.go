@@ -104,7 +104,7 @@ func (v *view) ring(kind uint8) (*ringView, error) {
 	}
 	i := slices.IndexFunc(v.rings, func(r *ringView) bool { return r.kind == kind })
 	if i < 0 {
-		return nil, fmt.Errorf("ring %d of fleet %q: %w", kind, v.name, orbit.ErrNotExist)
+		return nil, within(fmt.Sprintf("ring %d of fleet %q", kind, v.name), orbit.ErrNotExist)
 	}
 	return v.rings[i], v.rings[i].err
 }

@@ -60,7 +60,7 @@ func main() {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	run("bash", "-c", script)
+	run("sh", "-c", script)
 	run("./orbit-static")
 	file, err := os.ReadFile(filepath.Join(dir, "orbit-static"))
 	if err != nil {
