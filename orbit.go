@@ -339,7 +339,8 @@ type Options struct {
 	// Node is the caller's node id. Zero means: any that no live member has, and
 	// one of 1 to Size as long as all live members have such and are fewer than
 	// that. So who takes the place of a member that died takes over its id when
-	// no other is left.
+	// no other is left. Of ids above 64 that is so once somebody has asked for
+	// the Members since the death.
 	Node uint16
 	// Rings gives the geometry of rings by kind. It goes before what types
 	// declare. All siblings must agree. The map is kept, and must not change.
@@ -1108,23 +1109,29 @@ func named(fleet string, h *segmentHeader) error {
 }
 
 // takeSeat locks a free seat: one that was given up if there is any, otherwise
-// one whose holder died in it. As long as there are such among the first, as many
-// as members are expected, it is one of those.
+// one whose holder died in it, and rather among the first, as many as members are
+// expected, than behind them.
 func (ro *roster) takeSeat(expected int) (int, error) {
-	for _, seats := range [...]int{expected, maxMembers} {
-		for _, taken := range [...]uint64{0, seatTaken} {
-			for i := range seats {
-				if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
-					continue
-				}
-				if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {
-					return i, within("cannot lock a seat", err)
-				}
+	for _, among := range [...]struct {
+		seats int
+		taken uint64
+	}{{expected, 0}, {min(expected, maxInquest), seatTaken}, {maxMembers, 0}, {maxMembers, seatTaken}} {
+		for i := range among.seats {
+			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != among.taken {
+				continue
+			}
+			if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {
+				return i, within("cannot lock a seat", err)
 			}
 		}
 	}
 	return 0, problem("full: "+itoa(maxMembers)+" live members", ErrFull)
 }
+
+// maxInquest is of how many seats a member that joins asks whether their holders
+// are dead before it takes one that nobody had: to ask takes up to 4 us where
+// hundreds live.
+const maxInquest = 64
 
 // takeNode locks the wanted node id, or, if none is wanted, the one of the seat
 // or another.

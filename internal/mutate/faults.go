@@ -509,8 +509,8 @@ var faults = []fault{
 	{
 		name:    "who comes for a dead member takes a new seat",
 		file:    "orbit.go",
-		old:     "[...]int{expected, maxMembers}",
-		new:     "[...]int{maxMembers}",
+		old:     "{min(expected, maxInquest), seatTaken}, ",
+		new:     "",
 		life:    "Workers that are replaced climb out of the ids that heartbeats are expected of.",
 		noticed: fleet("TestReplacementTakesOverTheIDOfTheDead"),
 	},
