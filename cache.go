@@ -88,11 +88,7 @@ var cacheGeometry = Geometry{Capacity: 4096, PayloadLimit: 1024}
 // Handles cost memory and the work of following the ring: open one per prefix,
 // not one per key.
 func OpenCache(f *Fleet, prefix string) (*Cache, error) {
-	g := f.geometry(KindCache, cacheGeometry)
-	if g.PayloadLimit < cacheTexts {
-		return nil, tooSmall(f, KindCache, g, cacheTexts)
-	}
-	r, err := f.open(KindCache, g, 0)
+	r, err := f.openFor(KindCache, f.geometry(KindCache, cacheGeometry), cacheTexts, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -197,10 +197,7 @@ func OpenContest(f *Fleet) (*Contest, error) {
 	if g.PayloadLimit == 0 {
 		g.PayloadLimit = contestGeometry.PayloadLimit
 	}
-	if g.PayloadLimit < maxClaimEvent {
-		return nil, tooSmall(f, KindContest, g, maxClaimEvent)
-	}
-	r, err := f.open(KindContest, g, shapeContest(g.Capacity).len*wordSize)
+	r, err := f.openFor(KindContest, g, maxClaimEvent, shapeContest(g.Capacity).len*wordSize)
 	if err != nil {
 		return nil, err
 	}

@@ -37,11 +37,7 @@ type EventBus struct {
 // [KindEvents]. It fails with [ErrGeometry] for slots without a byte, which no
 // topic fits into, and as [Fleet.Ring].
 func Events(f *Fleet) (*EventBus, error) {
-	g := f.geometry(KindEvents, eventGeometry)
-	if g.PayloadLimit < 1 {
-		return nil, tooSmall(f, KindEvents, g, 1)
-	}
-	r, err := f.open(KindEvents, g, 0)
+	r, err := f.openFor(KindEvents, f.geometry(KindEvents, eventGeometry), 1, 0)
 	if err != nil {
 		return nil, err
 	}

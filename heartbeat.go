@@ -69,21 +69,21 @@ func (h *Heartbeat) Beat() (err error) {
 	if r.gate.Load() != gateOpen {
 		return r.gateError()
 	}
-	now := uint64(clockNow())
-	h.note(now)
-	_, err = r.publish(beatKind, now, nil)
+	_, err = r.publish(beatKind, h.note(), nil)
 	return err
 }
 
-// note writes the time of a beat into this node's cell. Two goroutines may beat
-// at once, and the older beat may come last, by any time; but a beat of the far
-// future is damage, or of a holder of the id in another time namespace.
-func (h *Heartbeat) note(now uint64) {
+// note writes the time into this node's cell, and returns it. The clock is read
+// after the cell: of two goroutines that beat at once none takes the other's beat
+// back, however long it is held up. But a beat of the far future is damage, or of a
+// holder of the id in another time namespace.
+func (h *Heartbeat) note() (now uint64) {
 	cell := h.ring.tableWord(int(h.fleet.node))
 	for {
 		last := atomic.LoadUint64(cell)
-		if int64(last-now) >= 0 && int64(last-uint64(clockNow())) < int64(time.Second) || atomic.CompareAndSwapUint64(cell, last, now) {
-			return
+		now = uint64(clockNow())
+		if ahead := last - now; ahead < uint64(time.Second) || atomic.CompareAndSwapUint64(cell, last, now) {
+			return now
 		}
 	}
 }

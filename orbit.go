@@ -199,6 +199,7 @@ func isNoFrame(err error) bool { return err == ErrNoFrame || err == ErrPending }
 
 // contextError says what happened and matches a sentinel or system error.
 type contextError struct {
+	_    incomparable
 	text string
 	err  error
 }
@@ -215,7 +216,7 @@ func (e *contextError) Error() string {
 // problem is a [contextError], out of line as all that makes error texts.
 //
 //go:noinline
-func problem(text string, err error) error { return &contextError{text, err} }
+func problem(text string, err error) error { return &contextError{text: text, err: err} }
 
 //go:noinline
 func foreign(text string) error { return problem(text, ErrForeign) }
@@ -598,9 +599,12 @@ func badGeometry(g Geometry) error {
 		" bytes, at most "+strconv.FormatUint(maxSlots, 10)+" bytes in all", ErrGeometry)
 }
 
-// tooSmall says that the slots of a substrate's ring have no room for its frames.
-func tooSmall(f *Fleet, kind uint8, g Geometry, least int) error {
-	return within(ringPlace(f.name, kind), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(least), ErrGeometry))
+// openFor is open for a substrate, whose frames need slots of so many bytes.
+func (f *Fleet) openFor(kind uint8, g Geometry, least, tableLen int) (*Ring, error) {
+	if g.PayloadLimit < least {
+		return nil, within(ringPlace(f.name, kind), problem("payload limit "+itoa(g.PayloadLimit)+", want at least "+itoa(least), ErrGeometry))
+	}
+	return f.open(kind, g, tableLen)
 }
 
 // open returns the ring of a kind from the registry, or attaches to its
@@ -916,6 +920,7 @@ func removeSegment(name string) error {
 // count come round after 4096 holders of a seat, and an owner as old as that
 // is at worst taken for a live one: its slot is stepped round, not shared.
 type roster struct {
+	_    incomparable
 	name string // of the fleet
 	*segment
 
@@ -1112,12 +1117,10 @@ func named(fleet string, h *segmentHeader) error {
 // one whose holder died in it, and rather among the first, as many as members are
 // expected, than behind them.
 func (ro *roster) takeSeat(expected int) (int, error) {
-	for _, among := range [...]struct {
-		seats int
-		taken uint64
-	}{{expected, 0}, {min(expected, maxInquest), seatTaken}, {maxMembers, 0}, {maxMembers, seatTaken}} {
-		for i := range among.seats {
-			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != among.taken {
+	for pass, seats := range [...]int{expected, min(expected, maxInquest), maxMembers, maxMembers} {
+		taken := uint64(pass) & seatTaken // first those that are not, then the others
+		for i := range seats {
+			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
 				continue
 			}
 			if ok, err := ro.file.lockSeat(i, ro.mark(i)); ok || err != nil {

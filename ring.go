@@ -692,9 +692,6 @@ func (r *Ring) peek(c uint64) (s unsafe.Pointer, st uint64) {
 // search starts again.
 func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 	for range maxAttempts {
-		if r.gate.Load() != gateOpen {
-			return nil, 0, r.gateError()
-		}
 		s, st, err := r.searchBack(atomic.LoadUint64(r.head))
 		switch err {
 		case nil:
@@ -704,7 +701,7 @@ func (r *Ring) findNewest() (unsafe.Pointer, uint64, error) {
 		case ErrPending:
 			err = r.pending()
 		}
-		if r.gate.Load() != gateOpen { // Close puts zeros there, in which is no frame
+		if r.gate.Load() != gateOpen { // Close put zeros there, in which is no frame
 			err = r.gateError()
 		}
 		return nil, 0, err
@@ -1397,6 +1394,7 @@ func (c *Cursor) stuck(ctx context.Context, at uint64) bool {
 // hand-over, and when it leaves others waiting a goroutine of the hub takes its
 // place.
 type hub struct {
+	_        incomparable
 	ring     *Ring
 	mu       sync.Mutex
 	woken    chan struct{} // closed at a wake
@@ -1718,12 +1716,15 @@ func (b *backoff) pause(limit time.Duration) bool {
 // The functions below are all that touches it by address. Offsets come from
 // the validated private copy of the header, never from the memory itself.
 type block struct {
+	_      incomparable
 	base   unsafe.Pointer // no slice: fmt would read what is in it, and no fault guard there
 	size   int
 	shared bool
 }
 
-func (b *block) bytes() []byte { return unsafe.Slice((*byte)(b.base), b.size) }
+// incomparable, in a struct, keeps the code that would compare two of them out of
+// small programs.
+type incomparable [0]func()
 
 // A segment is the memory of a ring or a roster with the validated copy of its
 // header. Whoever touches the memory keeps the ring or roster alive, and with

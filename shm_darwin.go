@@ -393,6 +393,8 @@ func (b *block) detach() error {
 	return nil
 }
 
+func (b *block) bytes() []byte { return unsafe.Slice((*byte)(b.base), b.size) }
+
 // unmap gives the address range back. Nothing may hold a pointer into it.
 func (b *block) unmap() { syscall.Munmap(b.bytes()) }
 

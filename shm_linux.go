@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // POSIX shared memory on Linux: files of a tmpfs, created without a name and
@@ -179,7 +178,7 @@ func (f *shmFile) mapSegment(size int, write bool) (block, error) {
 	if err != nil {
 		return block{}, problem("cannot map "+itoa(size)+" bytes", err)
 	}
-	return block{base: unsafe.Pointer(unsafe.SliceData(mem)), size: size, shared: true}, nil
+	return block{base: mem, size: size, shared: true}, nil
 }
 
 // linked tells whether the file still has a name. A segment without one was
@@ -288,11 +287,11 @@ func (b *block) detach() error {
 	if err != nil {
 		return err
 	}
-	return moveMapping(b.base, unsafe.Pointer(unsafe.SliceData(zero)), uintptr(b.size))
+	return moveMapping(b.base, zero, uintptr(b.size))
 }
 
 // unmap gives the address range back. Nothing may hold a pointer into it.
-func (b *block) unmap() { unmapMemory(b.bytes()) }
+func (b *block) unmap() { unmapMemory(b.base, b.size) }
 
 func sleepOnWord(addr *uint32, val uint32, d time.Duration) { futexWait(addr, val, d) }
 func wakeWord(addr *uint32)                                 { futexWake(addr) }

@@ -92,7 +92,7 @@ func linkFile(fd int, path string) error {
 // mapMemory maps the first n bytes of the file fd, or zeros if that is -1. It is
 // not syscall.Mmap, because that keeps a table of all mappings, which brings
 // 10 kB into a small program and an entry for good for a mapping that moved.
-func mapMemory(fd, n, prot, flags int) ([]byte, error) {
+func mapMemory(fd, n, prot, flags int) (unsafe.Pointer, error) {
 	var addr uintptr
 	var e syscall.Errno
 	switch runtime.GOARCH {
@@ -108,12 +108,12 @@ func mapMemory(fd, n, prot, flags int) ([]byte, error) {
 	if e != 0 {
 		return nil, e
 	}
-	return unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), n), nil
+	return *(*unsafe.Pointer)(unsafe.Pointer(&addr)), nil
 }
 
 // unmapMemory takes back what mapMemory did.
-func unmapMemory(mem []byte) {
-	syscall.Syscall6(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), 0, 0, 0, 0)
+func unmapMemory(mem unsafe.Pointer, n int) {
+	syscall.Syscall6(syscall.SYS_MUNMAP, uintptr(mem), uintptr(n), 0, 0, 0, 0)
 }
 
 // moveMapping moves the mapping src over dst, both n bytes, atomically

@@ -509,8 +509,8 @@ var faults = []fault{
 	{
 		name:    "who comes for a dead member takes a new seat",
 		file:    "orbit.go",
-		old:     "{min(expected, maxInquest), seatTaken}, ",
-		new:     "",
+		old:     "[...]int{expected, min(expected, maxInquest), ",
+		new:     "[...]int{0, 0, ",
 		life:    "Workers that are replaced climb out of the ids that heartbeats are expected of.",
 		noticed: fleet("TestReplacementTakesOverTheIDOfTheDead"),
 	},
@@ -1124,8 +1124,8 @@ var faults = []fault{
 	{
 		name:    "beats are only frames",
 		file:    "heartbeat.go",
-		old:     "h.note(now)",
-		new:     "",
+		old:     "r.publish(beatKind, h.note(), nil)",
+		new:     "r.publish(beatKind, uint64(clockNow()), nil)",
 		life:    "A chatty sibling pushes the beats of all others out of sight.",
 		noticed: root("TestChattySiblingHidesNobody"),
 	},

@@ -97,7 +97,6 @@ var (
 var plainAccess = map[string]string{
 	"formatRing":    "fills memory that has no name yet",
 	"localBlock":    "makes memory",
-	"block.bytes":   "is for memory that has no name yet, or is given back",
 	"mapMemory":     "makes memory",
 	"copyPlain":     "is called only with totalOrder",
 	"Orbital.Store": "clears padding of its own copy of the value",
