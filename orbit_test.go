@@ -2872,11 +2872,12 @@ func TestPrintingARingReadsNoSharedMemory(t *testing.T) {
 	name := fleetName(t)
 	f := join(t, name, orbit.Options{})
 	c := openCache(t, f, "p")
+	handles := []any{f, c.Ring(), c.Ring().Tail()}
 	if err := os.Truncate(cacheSegmentPath(t, name), 0); err != nil {
 		t.Fatal(err)
 	}
 	_ = fmt.Sprint(c) // its index is not of the segment
-	for _, handle := range []any{c.Ring(), c.Ring().Tail(), f} {
+	for _, handle := range handles {
 		if text := fmt.Sprintf("%v %+v", handle, handle); len(text) > 10_000 {
 			t.Errorf("%T prints as %d bytes", handle, len(text))
 		}
