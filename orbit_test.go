@@ -2866,9 +2866,9 @@ func TestCacheOfATruncatedSegmentIsDamaged(t *testing.T) {
 	}
 }
 
-// TestPrintingARingReadsNoSharedMemory: who prints one to say what failed is not
+// TestPrintingTheRingOfATruncatedSegment reads no shared memory: who prints one to say what failed is not
 // killed by a segment that is gone, nor gets a dump of it.
-func TestPrintingARingReadsNoSharedMemory(t *testing.T) {
+func TestPrintingTheRingOfATruncatedSegment(t *testing.T) {
 	name := fleetName(t)
 	f := join(t, name, orbit.Options{})
 	c := openCache(t, f, "p")
