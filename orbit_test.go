@@ -2866,8 +2866,8 @@ func TestCacheOfATruncatedSegmentIsDamaged(t *testing.T) {
 	}
 }
 
-// TestPrintingTheRingOfATruncatedSegment reads no shared memory: who prints one to say what failed is not
-// killed by a segment that is gone, nor gets a dump of it.
+// TestPrintingTheRingOfATruncatedSegment reads no shared memory: who prints one
+// to say what failed is not killed by it, nor gets a dump of it.
 func TestPrintingTheRingOfATruncatedSegment(t *testing.T) {
 	name := fleetName(t)
 	f := join(t, name, orbit.Options{})
