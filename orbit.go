@@ -1246,7 +1246,9 @@ type Member struct {
 
 // Members returns who is in the fleet now, by seat. That a member is listed is
 // the kernel's word: its handle is open in a living process, which may be
-// stopped or hang all the same. It costs a system call per member. It fails
+// stopped or hang all the same. While members come and go, each listed was there
+// at some moment of the call, and no two have one node id. It costs a system call
+// per member. It fails
 // with [ErrDamaged] if the fleet was removed by hand, and this process left in
 // the one that was.
 func (f *Fleet) Members() ([]Member, error) {
@@ -1277,7 +1279,15 @@ var localStart = Now()
 
 func (f *Fleet) listMembers(err *error) (list []Member) {
 	defer f.roster.catchFault(enterGuard(), err)
-	for m := range f.roster.members(f) {
+	return lastOfEachNode(f.roster.members(f))
+}
+
+// lastOfEachNode collects members. While they are gone through, one may leave
+// and another come to a seat further on with its node id: who is seen with an id
+// later has it, and the one before has left.
+func lastOfEachNode(members iter.Seq[Member]) (list []Member) {
+	for m := range members {
+		list = slices.DeleteFunc(list, func(seen Member) bool { return seen.Node == m.Node })
 		list = append(list, m)
 	}
 	return list

@@ -504,40 +504,16 @@ func TestStopBeforeEveryStep(t *testing.T) {
 func TestMemberIsListedWholeOrNotAtAll(t *testing.T) {
 	binary := buildVictim(t)
 	s := newSurvivor(t)
-	join := func(node uint16) (*orbit.Fleet, string) {
-		f, err := orbit.Join(s.name, orbit.Options{Size: 2, Node: node})
-		if err != nil {
-			t.Fatal(err)
-		}
-		members, err := s.fleet.Members()
-		for _, m := range members {
-			if m.Node == node {
-				return f, fmt.Sprintln("member", node, int64(m.Since))
-			}
-		}
-		t.Fatalf("members %v, %v: node %d is not among them", members, err, node)
-		return nil, ""
-	}
 	before, after := 0, 0
 	for step := 1; step <= 24; step++ {
-		first, one := join(20)
-		var out, errs bytes.Buffer
-		c := exec.Command(binary, s.name, "members", fmt.Sprint(step), fmt.Sprint(int(syscall.SIGSTOP)))
-		c.Stdout, c.Stderr = &out, &errs
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if !waitStopped(t, c.Process.Pid) {
-			t.Fatalf("step %d: the observer ended: %s%s", step, &out, &errs)
-		}
-		first.Close()
-		second, other := join(21)
-		c.Process.Signal(syscall.SIGCONT)
-		if err := c.Wait(); err != nil {
-			t.Fatalf("step %d: %v\n%s%s", step, err, &out, &errs)
-		}
+		first, one := s.sibling(20)
+		var second *orbit.Fleet
+		var other string
+		listed := s.listed(binary, step, func() {
+			first.Close()
+			second, other = s.sibling(21)
+		})
 		second.Close()
-		listed := out.String()
 		switch n := strings.Count(listed, "\nmember "); {
 		case n == 2 && strings.Contains(listed, one):
 			before++
@@ -551,6 +527,75 @@ func TestMemberIsListedWholeOrNotAtAll(t *testing.T) {
 		t.Errorf("the first was listed %d times, the second %d times", before, after)
 	}
 	s.gone("in the end")
+}
+
+// TestNodePassedOnIsListedOnce stops an observer before every step of its look at
+// a seat, whose node id meanwhile passes to a member in the seat behind it: it
+// lists one member of that node, the later one if it saw both.
+func TestNodePassedOnIsListedOnce(t *testing.T) {
+	binary := buildVictim(t)
+	s := newSurvivor(t)
+	sawBoth := 0
+	for step := 1; step <= 24; step++ {
+		first, _ := s.sibling(20)
+		var between, second *orbit.Fleet
+		var seated, other string
+		listed := s.listed(binary, step, func() {
+			first.Close()
+			between, seated = s.sibling(21) // in the seat of the first
+			second, other = s.sibling(20)
+		})
+		between.Close()
+		second.Close()
+		if strings.Count(listed, "\nmember 20 ") != 1 {
+			t.Errorf("stop before step %d: listed\n%swant node 20 once", step, listed)
+		}
+		if strings.Contains(listed, other) && !strings.Contains(listed, seated) {
+			sawBoth++ // for it saw the first where the one between is
+		}
+	}
+	if sawBoth == 0 {
+		t.Errorf("no stop was between the looks at the two")
+	}
+	s.gone("in the end")
+}
+
+// sibling joins a node, and returns also the line that lists it.
+func (s *survivor) sibling(node uint16) (*orbit.Fleet, string) {
+	s.t.Helper()
+	f, err := orbit.Join(s.name, orbit.Options{Size: 2, Node: node})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	members, err := s.fleet.Members()
+	for _, m := range members {
+		if m.Node == node {
+			return f, fmt.Sprintln("member", node, int64(m.Since))
+		}
+	}
+	s.t.Fatalf("members %v, %v: node %d is not among them", members, err, node)
+	return nil, ""
+}
+
+// listed is what an observer lists that is stopped before a step of its, and goes
+// on when something was done meanwhile.
+func (s *survivor) listed(binary string, step int, meanwhile func()) string {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	c := exec.Command(binary, s.name, "members", fmt.Sprint(step), fmt.Sprint(int(syscall.SIGSTOP)))
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	if !waitStopped(s.t, c.Process.Pid) {
+		s.t.Fatalf("step %d: the observer ended: %s%s", step, &out, &errs)
+	}
+	meanwhile()
+	c.Process.Signal(syscall.SIGCONT)
+	if err := c.Wait(); err != nil {
+		s.t.Fatalf("step %d: %v\n%s%s", step, err, &out, &errs)
+	}
+	return out.String()
 }
 
 // lap publishes three laps and returns the last id.
