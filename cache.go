@@ -704,17 +704,20 @@ func (c *Cache) sync() (changed bool, err error) {
 		return false, r.gateError()
 	}
 	c.lapped = false
-	head, first, next := atomic.LoadUint64(r.head), atomic.LoadUint64(r.first), x.next.Load()
-	torn := x.seq.Load()&1 != 0 // by a fault in the roster: the last change did not end
-	changed = head != next || first != x.first.Load() || torn
+	head, first := atomic.LoadUint64(r.head), atomic.LoadUint64(r.first)
+	if x.seq.Load()&1 != 0 { // a fault in the roster ended the last change half way
+		x.clear(r.oldest(head))
+		x.seq.Add(1)
+		changed = true
+	}
+	next := x.next.Load()
+	changed = changed || head != next || first != x.first.Load()
 	if !changed && x.waiting.Load() == 0 {
 		return false, nil
 	}
 	x.complete.Store(head ^ 1<<63) // ages away from any head
-	if !torn {
-		x.seq.Add(1)
-	}
-	if int64(head-next) < 0 || torn { // only in a damaged fleet
+	x.seq.Add(1)
+	if int64(head-next) < 0 { // only in a damaged fleet
 		x.clear(r.oldest(head))
 		next = x.next.Load()
 	}

@@ -1129,17 +1129,27 @@ func (c *Contest) stands(v *sighting, phase uint64, now int64) bool {
 	return v.word&phaseMask >= phase && !c.over(v, now)
 }
 
-// Holders returns who holds what, in no order. It looks at the whole table,
-// one entry after the other while others claim and release, and makes a system
-// call for every holder.
+// Holders returns who holds what, in no order. It looks at the whole table, one
+// entry after the other while others claim and release: each listed held at some
+// moment of the call, and no subject is listed twice. It makes a system call for
+// every holder.
 func (c *Contest) Holders() (list []Holder, err error) {
 	defer c.ring.catchFault(enterGuard(), &err)
 	now := clockNow()
+	at := map[subject]int{}
 	var v sighting
 	for i := range c.shape.entries {
-		if c.read(&v, i) && c.stands(&v, phaseHeld, now) {
-			list = append(list, v.holder(now))
+		if !c.read(&v, i) || !c.stands(&v, phaseHeld, now) {
+			continue
 		}
+		h := v.holder(now)
+		s := subject{kind: h.Kind, label: h.Label}
+		if was, again := at[s]; again {
+			list[was] = h // it changed hands during the walk: whom we meet later has it
+			continue
+		}
+		at[s] = len(list)
+		list = append(list, h)
 	}
 	if c.ring.gate.Load() != gateOpen {
 		return nil, c.ring.gateError()

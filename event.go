@@ -297,13 +297,17 @@ func (b *EventBus) SubscribeAt(p Position, filters ...Filter) (*Subscriber, erro
 	if r.gate.Load() != gateOpen {
 		return nil, r.gateError()
 	}
-	switch at := "position " + strconv.FormatUint(p.Counter, 10); {
+	switch {
 	case p.Fleet != r.header.instance:
-		return nil, r.fail(ErrNotExist, at+" is of another incarnation of the fleet")
+		return nil, b.noPosition(p, "of another incarnation of the fleet")
 	case int64(p.Counter-head) > 0:
-		return nil, r.fail(ErrNotExist, at+" is ahead of the head, "+strconv.FormatUint(head, 10))
+		return nil, b.noPosition(p, "ahead of the head, "+strconv.FormatUint(head, 10))
 	}
 	return b.subscribe(r.At(p.Counter), filters), nil
+}
+
+func (b *EventBus) noPosition(p Position, why string) error {
+	return b.ring.fail(ErrNotExist, "position "+strconv.FormatUint(p.Counter, 10)+" is "+why)
 }
 
 func (b *EventBus) subscribe(c *Cursor, filters []Filter) *Subscriber {

@@ -1118,7 +1118,7 @@ func named(fleet string, h *segmentHeader) error {
 // expected, than behind them.
 func (ro *roster) takeSeat(expected int) (int, error) {
 	for pass, seats := range [...]int{expected, min(expected, maxInquest), maxMembers, maxMembers} {
-		taken := uint64(pass) & seatTaken // first those that are not, then the others
+		taken := [...]uint64{0, seatTaken}[pass%2]
 		for i := range seats {
 			if atomic.LoadUint64(ro.seat(i, 0))&seatTaken != taken {
 				continue
@@ -1761,10 +1761,11 @@ func (o *Orbital[T]) guardedLoadID(id NetID64) (v T, err error) {
 func (o *Orbital[T]) loadAt(v *T, counter uint64) (NetID64, error) {
 	for range maxAttempts {
 		s, st, err := o.ring.lookInto(counter)
-		if err != nil {
-			return 0, err
+		var id NetID64
+		if err == nil {
+			id, err = o.copyValue(v, s, st)
 		}
-		if id, err := o.copyValue(v, s, st); err != errChanged {
+		if err != errChanged {
 			return id, err
 		}
 	}
@@ -1804,35 +1805,37 @@ func (o *Orbital[T]) at(counter uint64) (v T, id NetID64, err error) {
 // one that stores seldom beside busy siblings is pushed out of the ring. It
 // costs time in proportion to how many values lie above it.
 func (o *Orbital[T]) LoadNode(node uint16) (v T, id NetID64, err error) {
-	r := o.ring
-	low := r.Head() - uint64(r.header.capacity)
+	low := o.ring.Head() - uint64(o.ring.header.capacity)
 	for range maxAttempts {
-		// What was overwritten before it was looked at may have been the node's
-		// newest. Then its next one is above this head, or was not finished: look
-		// again from there on.
-		head, whole := r.Head(), true
-		next := head
-		for c := head; whole && int64(c-low) > 0; {
-			c--
-			v, id, err := o.at(c)
-			switch {
-			case err == nil && id.Node() == node:
-				return v, id, nil
-			case err == ErrOverwritten:
-				whole = false
-			case err == ErrPending || err == errUnmarked:
-				next = c
-			}
+		if v, id, low, err = o.newestOf(node, low); err != errChanged {
+			return v, id, err
 		}
-		if r.gate.Load() != gateOpen {
-			return v, 0, r.gateError()
-		}
-		if whole {
-			return v, 0, ErrNoFrame
-		}
-		low = next
 	}
-	return v, 0, r.fail(ErrBusy, "overwritten at every attempt")
+	return v, 0, o.ring.fail(ErrBusy, "overwritten at every attempt")
+}
+
+// newestOf walks from the head down to a counter for the newest value of a node.
+// What was overwritten before it was looked at may have been that. Then the node's
+// next value is above this head, or was not finished: errChanged asks to look
+// again, down to next.
+func (o *Orbital[T]) newestOf(node uint16, low uint64) (v T, id NetID64, next uint64, err error) {
+	next = o.ring.Head()
+	for c := next; int64(c-low) > 0; {
+		c--
+		found, id, err := o.at(c)
+		switch {
+		case err == nil && id.Node() == node:
+			return found, id, next, nil
+		case err == ErrOverwritten:
+			return v, 0, next, errChanged
+		case err == ErrPending || err == errUnmarked:
+			next = c
+		}
+	}
+	if o.ring.gate.Load() != gateOpen {
+		return v, 0, next, o.ring.gateError()
+	}
+	return v, 0, next, ErrNoFrame
 }
 
 // putValue writes a value as the payload of a slot that this member owns.

@@ -823,11 +823,15 @@ func (r *Ring) ReadAt(counter uint64, dst []byte) (f Frame, err error) {
 func (r *Ring) readAt(counter uint64, dst []byte) (f Frame, err error) {
 	for range maxAttempts {
 		s, st, err := r.lookInto(counter)
-		if err != nil {
-			return Frame{}, err
+		if err == nil {
+			err = r.copyFrame(&f, dst, s, st)
 		}
-		if err := r.copyFrame(&f, dst, s, st); err != errChanged {
-			return f, err
+		switch err {
+		case nil:
+			return f, nil
+		case errChanged:
+		default:
+			return Frame{}, err
 		}
 	}
 	return Frame{}, ErrOverwritten
@@ -892,20 +896,19 @@ func (r *Ring) lookOnce(c uint64) (unsafe.Pointer, uint64, error) {
 }
 
 // lookInto is look for who asks for counter c and no other. If its slot is not
-// marked it waits for that a little, and then makes a hole of the counter.
+// marked it waits for that a little, and then makes a hole of the counter: either
+// way errChanged asks to look again.
 func (r *Ring) lookInto(c uint64) (s unsafe.Pointer, st uint64, err error) {
-	for range maxAttempts {
-		if s, st, err = r.look(c); err != errUnmarked {
-			return s, st, err
-		}
-		if r.room < 0 {
-			return nil, 0, ErrPending
-		}
-		if !r.linger(c) {
-			r.void(c)
-		}
+	if s, st, err = r.look(c); err != errUnmarked {
+		return s, st, err
 	}
-	return nil, 0, ErrOverwritten
+	if r.room < 0 {
+		return nil, 0, ErrPending
+	}
+	if !r.linger(c) {
+		r.void(c)
+	}
+	return nil, 0, errChanged
 }
 
 // alive tells whether the owner named by a state word can still write. It

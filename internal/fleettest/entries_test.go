@@ -135,6 +135,31 @@ func TestDamagedEntriesLeadNowhere(t *testing.T) {
 	}
 }
 
+// TestHoldersListsASubjectOnce: a subject that changes hands during the walk is
+// met in one entry, and then in another. Here it is in two at once, by damage,
+// which looks the same.
+func TestHoldersListsASubjectOnce(t *testing.T) {
+	name := proc.Fleet(t)
+	c, err := orbit.OpenContest(join(t, name, smallContest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := orbit.Claim[disputed](c, "label", "", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	path := proc.Segment(name, int(orbit.KindContest))
+	table, held := load(t, path)[firstEntry:], uint64(0)
+	for i := range claimEntries {
+		held |= binary.NativeEndian.Uint64(table[8*i:])
+	}
+	for _, other := range []int{0, claimEntries - 1} {
+		overwriteWord(t, path, firstEntry+8*other, held)
+	}
+	if list, err := c.Holders(); len(list) != 1 || err != nil {
+		t.Errorf("got holders %v, %v; want one", list, err)
+	}
+}
+
 // TestDamagedCacheRecordLeadsNowhere: a record says how long its prefix and its
 // key are, and can say more than a slot has.
 func TestDamagedCacheRecordLeadsNowhere(t *testing.T) {
