@@ -153,7 +153,7 @@ func (b *bench) clear() error {
 		b.fleet.Close()
 	}
 	if removeErr := orbit.Remove(b.name); removeErr != nil && !errors.Is(removeErr, orbit.ErrNotExist) {
-		err = errors.Join(err, fmt.Errorf("cannot clear the fleet away: %w", removeErr))
+		err = errors.Join(err, within("cannot clear the fleet away", removeErr))
 	}
 	return err
 }

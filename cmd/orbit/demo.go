@@ -256,7 +256,7 @@ func (d *demo) clear() error {
 		d.watch.fleet.Close()
 	}
 	if err := orbit.Remove(d.name); err != nil && !errors.Is(err, orbit.ErrNotExist) {
-		return fmt.Errorf("cannot clear the fleet away: %w", err)
+		return within("cannot clear the fleet away", err)
 	}
 	return nil
 }

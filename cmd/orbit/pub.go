@@ -80,7 +80,7 @@ func publishLines(f *orbit.Fleet, topic string, from io.Reader) error {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
+		return within(fmt.Sprintf("line %d", n+1), err)
 	}
 	return nil
 }

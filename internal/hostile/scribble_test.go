@@ -18,7 +18,8 @@ import (
 //
 // A mild one leaves alone what the wholeness of a frame rests on: three slots
 // of four; the first word of seats that are taken, by which members find each
-// other alive; and it throws no head so far that counters come twice. The
+// other alive; and it throws no head back so little that a counter comes again
+// while a reader who lost the processor is still at the frame that had it. The
 // frames of those slots must then be whole, whatever became of all the rest.
 type scribbler struct {
 	rng    *rand.Rand
@@ -87,7 +88,7 @@ func (s *scribbler) steer(r *segment) {
 			r.put(offHead, s.word(was))
 			return
 		}
-		near := []uint64{was + s.rng.Uint64N(200), was - s.rng.Uint64N(200), was + s.rng.Uint64N(1<<26), was - s.rng.Uint64N(1<<26)}
+		near := []uint64{was + s.rng.Uint64N(200), was + s.rng.Uint64N(1<<26), was - 1<<25 - s.rng.Uint64N(1<<25)}
 		r.put(offHead, near[s.rng.IntN(len(near))])
 	case 1:
 		r.put(offFirst, s.word(r.word(offHead)))
