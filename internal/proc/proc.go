@@ -57,7 +57,7 @@ func Main(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	for _, s := range segments(prefix()) {
+	for _, s := range segments(prefix() + ".") { // and none of process 1234 for 123
 		fmt.Fprintf(os.Stderr, "the tests left segment %s\n", s)
 		os.Remove(s)
 		code = max(code, 1)
