@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -46,26 +47,36 @@ func TestStormNoticesWhatMustNotBe(t *testing.T) {
 		t.Helper()
 		a := &actor{Cmd: exec.Command("sh", "-c", script), output: &bytes.Buffer{}}
 		a.Cmd.Stdout = a.output
-		out, err := a.StdinPipe() // open for as long as the script is to run
+		in, err := a.StdinPipe() // open for as long as the script is to run
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer out.Close()
+		defer in.Close()
+		// Descriptor 3 is closed when the script has come to its end, or waits.
+		there, end, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer there.Close()
+		a.ExtraFiles = []*os.File{end}
 		if err := a.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(200 * time.Millisecond)
+		end.Close()
+		if _, err := io.ReadAll(there); err != nil {
+			t.Fatal(err)
+		}
 		var s storm
 		s.kill(a)
 		return s.rows[0]
 	}
-	if r := run("read line"); len(r.violations) != 0 || r.kills != 1 {
+	if r := run("exec 3>&-; read line"); len(r.violations) != 0 || r.kills != 1 {
 		t.Errorf("killed as it should be: %+v, want no violation", r)
 	}
 	if r := run("exit 1"); len(r.violations) != 1 {
 		t.Errorf("ended with an error before it was killed: %+v, want a violation", r)
 	}
-	r := run("echo torn: a frame; echo unaccounted: a counter; echo something else; read line")
+	r := run("echo torn: a frame; echo unaccounted: a counter; echo something else; exec 3>&-; read line")
 	if r.torn != 1 || r.unaccounted != 1 || len(r.violations) != 3 {
 		t.Errorf("told of three things: %+v, want all of them", r)
 	}
