@@ -113,6 +113,7 @@ func TestProcessesReadWhatOthersWrite(t *testing.T) {
 				t.Fatalf("got %q from the helper, want ready", got)
 			}
 			c := back.Tail()
+			c.Grace = time.Hour
 			for round := range 3 {
 				for _, n := range sizes {
 					if n <= g.PayloadLimit {
@@ -120,7 +121,9 @@ func TestProcessesReadWhatOthersWrite(t *testing.T) {
 					}
 				}
 			}
-			if got := c.Tally(); got.Total() != 0 {
+			// A publisher that loses the processor before it marks its slot takes
+			// another counter, and leaves a hole.
+			if got := c.Tally(); got.Overwritten+got.Lost != 0 {
 				t.Errorf("one frame at a time, and yet a gap: %+v", got)
 			}
 			p.Kill()
@@ -142,16 +145,26 @@ func roundTrip(t *testing.T, there *orbit.Ring, back *orbit.Cursor, seed uint64,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	frame, _, err := back.Next(nil)
-	for errors.Is(err, orbit.ErrNoFrame) {
-		if err := back.Wait(ctx); err != nil {
-			t.Fatalf("nothing came back for %d bytes: %v", n, err)
-		}
-		frame, _, err = back.Next(nil)
+	frame, err := await(ctx, back)
+	if ctx.Err() != nil {
+		t.Fatalf("nothing came back for %d bytes: %v", n, err)
 	}
 	slices.Reverse(frame.Payload)
 	if err != nil || frame.Kind != 4 || frame.Version != uint64(id) || !bytes.Equal(frame.Payload, p) {
 		t.Fatalf("got frame of kind %d, version %#x, %d bytes, %v back; want kind 4, version %#x, the %d bytes sent, reversed", frame.Kind, frame.Version, len(frame.Payload), err, uint64(id), n)
+	}
+}
+
+// await waits for the next frame of a cursor. A wait can end at a hole, too.
+func await(ctx context.Context, c *orbit.Cursor) (orbit.Frame, error) {
+	for {
+		f, _, err := c.Next(nil)
+		if !errors.Is(err, orbit.ErrNoFrame) {
+			return f, err
+		}
+		if err := c.Wait(ctx); err != nil {
+			return f, err
+		}
 	}
 }
 
@@ -189,10 +202,7 @@ func echoValues(args []string) error {
 	c := in.Ring().Tail()
 	fmt.Println("ready")
 	for {
-		if err := c.Wait(context.Background()); err != nil {
-			return err
-		}
-		frame, _, err := c.Next(nil)
+		frame, err := await(context.Background(), c)
 		if err != nil {
 			return err
 		}
@@ -231,11 +241,8 @@ func TestProcessesLoadWhatOthersStore(t *testing.T) {
 		if _, err := out.Store(reading{N: i, Load: float32(i) / 3, Low: [3]int8{-1, 0, 1}}); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Wait(ctx); err != nil {
+		if _, err := await(ctx, c); err != nil {
 			t.Fatalf("no answer to %d: %v", i, err)
-		}
-		if _, _, err := c.Next(nil); err != nil {
-			t.Fatal(err)
 		}
 		want := answer{i + 1, f.Node(), float32(i) / 3}
 		if got, id, err := in.Load(); err != nil || got != want || id.Node() == f.Node() {
