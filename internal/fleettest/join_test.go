@@ -151,9 +151,14 @@ func checkCrowd(t *testing.T, name string, ids map[orbit.NetID64]bool) {
 			t.Errorf("frame %v of a live member: %v, %v", id, err, verify(f))
 		}
 	}
-	if err := c.drain(nil); err != nil {
-		t.Error(err)
-	}
+	// Who was killed may have taken a counter and marked no slot: an observer waits
+	// there for a moment.
+	proc.Eventually(t, "an observer comes to the head", func() bool {
+		if err := c.drain(nil); err != nil {
+			t.Fatal(err)
+		}
+		return c.Position() == r.Head()
+	})
 	if got := c.Tally(); got.Delivered < uint64(len(ids)) || got.Overwritten > 0 {
 		t.Errorf("a new cursor got %+v, want at least %d frames", got, len(ids))
 	}
@@ -273,7 +278,10 @@ func TestFleetIsRemovedUnderTheFeetOfJoiners(t *testing.T) {
 		crew[i].Line()
 	}
 	outcomes := map[string]int{}
-	for end := time.Now().Add(long(2 * time.Second)); time.Now().Before(end); {
+	begin := time.Now()
+	over := func(d time.Duration) bool { return time.Since(begin) > d }
+	// On a slow machine it takes longer until a moment without members is met.
+	for !over(long(2*time.Second)) || outcomes["removed"] == 0 && !over(30*time.Second) {
 		switch err := orbit.Remove(name); {
 		case err == nil:
 			outcomes["removed"]++
