@@ -93,7 +93,8 @@ func tearer(args []string) error {
 	}
 }
 
-// besideATearer runs read for a second, in a member with these options.
+// besideATearer runs read for a second, in a member with these options, and goes
+// on until something was read.
 func besideATearer(t *testing.T, what string, unguarded bool, read func(f *orbit.Fleet) (got bool)) {
 	t.Helper()
 	name := proc.Fleet(t)
@@ -103,7 +104,9 @@ func besideATearer(t *testing.T, what string, unguarded bool, read func(f *orbit
 	p := proc.Start(t, "tearer", name, what)
 	p.Line()
 	got := 0
-	for end := time.Now().Add(long(time.Second)); !t.Failed() && time.Now().Before(end); {
+	begin := time.Now()
+	over := func(d time.Duration) bool { return time.Since(begin) > d }
+	for !t.Failed() && (!over(long(time.Second)) || got == 0 && !over(20*time.Second)) {
 		for range 100 {
 			if read(f) {
 				got++
