@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -34,7 +35,7 @@ func TestStormDoesNoDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, _ := filepath.Glob("/dev/shm/orbit-soak*")
+	left, _ := filepath.Glob(fmt.Sprintf("/dev/shm/orbit-soak%d-*", os.Getpid()))
 	if len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
