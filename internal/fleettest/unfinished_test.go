@@ -344,11 +344,15 @@ func TestCursorIsPatientWithWhoTookACounter(t *testing.T) {
 	c := audit(r, r.Tail())
 	path := proc.Segment(name, kindUnfinished)
 	first := abandon(t, r, name, 8)
+	began := time.Now()
 	if _, err := c.next(nil); err != orbit.ErrPending || c.Position() != first {
 		t.Errorf("at a counter just taken: %v at %d, want %v at %d", err, c.Position(), orbit.ErrPending, first)
 	}
 	overwriteWord(t, path, load(t, path).slot(first), state(first, 0, phaseSkipped))
-	if _, err := c.next(nil); err != orbit.ErrPending || c.Position() != first+1 {
+	_, err := c.next(nil)
+	if time.Since(began) >= 10*time.Millisecond {
+		t.Log("too slow to see the patience of a cursor, which is over")
+	} else if err != orbit.ErrPending || c.Position() != first+1 {
 		t.Errorf("once that one's slot is marked: %v at %d, want %v at %d", err, c.Position(), orbit.ErrPending, first+1)
 	}
 	id := publish(t, r, 100, 8)
