@@ -79,8 +79,11 @@ func TestEventAfterABurstHasItsOwnTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(pause)
+		for range 10 { // what is due in a pause is done, though the process be stopped
+			time.Sleep(pause / 10)
+		}
 		s := bus.SubscribeNow()
+		before := orbit.Now()
 		if _, err := bus.Publish("later", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -88,8 +91,8 @@ func TestEventAfterABurstHasItsOwnTime(t *testing.T) {
 		if err := s.Poll(&ev); err != nil {
 			t.Fatal(err)
 		}
-		if age := ev.Age(); age > pause/2 {
-			t.Errorf("an event published %v after a burst claims to be %v old", pause, age)
+		if early := time.Duration(before - ev.Stamp); early > pause/2 {
+			t.Errorf("an event published %v after a burst claims to be %v older than it is", pause, early)
 		}
 	}
 }
