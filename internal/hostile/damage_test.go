@@ -152,8 +152,8 @@ func TestContextEndsThoughItsDeedIsDamaged(t *testing.T) {
 	orbit.Claim[task](c, "y", "", time.Hour) // it may be refused, as its own record is in its way
 	select {
 	case <-ctx.Done():
-	case <-time.After(2 * time.Second):
-		t.Errorf("the context has not ended 2 s after a TTL of 50 ms; the guard is valid: %v", g.Valid())
+	case <-time.After(patience):
+		t.Errorf("the context has not ended %v after a TTL of 50 ms; the guard is valid: %v", patience, g.Valid())
 	}
 }
 
@@ -163,10 +163,10 @@ func TestWaitForAClaimantThatWasStopped(t *testing.T) {
 	fleet := proc.Fleet(t)
 	c, other := contest(t, join(t, fleet, crewOptions())), contest(t, join(t, fleet, crewOptions()))
 	const ttl = 400 * time.Millisecond
+	start := time.Now()
 	if _, err := orbit.Claim[task](c, "x", "stopped", ttl); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	// As it is when the claimant is stopped before it looked round once more.
 	s := openSegment(t, fleet, int(orbit.KindContest))
 	for i := range 2 * c.Capacity() {
@@ -402,7 +402,7 @@ func TestTruncatedContestEndsContexts(t *testing.T) {
 	g, _ := shortContest(t)
 	select {
 	case <-g.Context().Done():
-	case <-time.After(2 * time.Second):
-		t.Errorf("2 s after the damage was found the context has not ended; the guard is valid: %v", g.Valid())
+	case <-time.After(patience):
+		t.Errorf("%v after the damage was found the context has not ended; the guard is valid: %v", patience, g.Valid())
 	}
 }
