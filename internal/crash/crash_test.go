@@ -148,7 +148,7 @@ func (s *survivor) wakes(where string) {
 
 // wakeLimit is how long it may take until a sleeper is awake, on a busy
 // machine. It looks for itself every 100 ms.
-const wakeLimit = 5 * time.Second
+const wakeLimit = 20 * time.Second
 
 // run starts the victim and returns its output and how it ended.
 func (s *survivor) run(binary, operation string, step int) (text string, status syscall.WaitStatus) {
