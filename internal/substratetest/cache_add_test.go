@@ -165,7 +165,7 @@ func TestEachKeyIsAddedOnce(t *testing.T) {
 // the last one it makes. It returns the key as well.
 func caughtAdder(t *testing.T) (c *orbit.Cache, p *proc.Process, key int, outcome func() uint64) {
 	t.Helper()
-	const geometry, keys, size = "16x1048576", 500, 1 << 19
+	const geometry, keys, size = "16x1048576", ledgerWords - wordAdds, 1 << 19
 	name := proc.Fleet(t)
 	c = cache(t, name, geometry, "add")
 	l, path := newLedger(t)
