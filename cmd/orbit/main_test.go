@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -125,10 +126,13 @@ func (c *started) finish(code int) string {
 	return c.said.String()
 }
 
+var demos atomic.Int64 // how many fleets have been named
+
 // demoFleet returns the name of a fleet that the test wants gone at its end.
 func demoFleet(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("d%d.%s", os.Getpid(), strconv.FormatInt(time.Now().UnixNano()%1e6, 36))
+	// The time is against what another process of this number may have left.
+	name := fmt.Sprintf("d%d.%s", os.Getpid(), strconv.FormatInt(demos.Add(1)*1e6+time.Now().UnixNano()%1e6, 36))
 	if _, err := orbit.Observe(name); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
