@@ -211,7 +211,7 @@ func noAddresses(args []string) error {
 	var c proc.Checker
 	name := args[0]
 	opts := orbit.Options{Size: 1, Rings: map[uint8]orbit.Geometry{
-		kindCramped: {Capacity: 1024, PayloadLimit: 256 << 10}, kindCramped + 1: {Capacity: 8, PayloadLimit: 64},
+		kindCramped: {Capacity: 1024, PayloadLimit: 40 << 10}, kindCramped + 1: {Capacity: 8, PayloadLimit: 64},
 	}}
 	f, err := orbit.Join(name, opts)
 	c.Worked("Join", err)
@@ -228,7 +228,7 @@ func noAddresses(args []string) error {
 		_, publishErr = r.Publish(1, 1, []byte("alive"))
 	}
 	c.Worked("Setrlimit", syscall.Setrlimit(syscall.RLIMIT_AS, &limit))
-	c.Failed("a ring of 256 MiB with 16 MiB of addresses", err, syscall.ENOMEM, name, strconv.Itoa(kindCramped), "bytes")
+	c.Failed("a ring of 40 MiB with 16 MiB of addresses", err, syscall.ENOMEM, name, strconv.Itoa(kindCramped), "bytes")
 	c.Worked("a small ring", smallErr)
 	c.Worked("Publish in a small ring", publishErr)
 	if left := proc.Segments(name); len(left) != 2 {
