@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -213,8 +214,13 @@ func fallAsleep(t *testing.T, name string, procs ...*proc.Process) {
 		ring := mapped(t, p.Process.Pid, proc.Segment(name, int(orbit.KindEvents)))
 		eventually(t, "a thread sleeps on the ring", func() bool {
 			n := asleep(t, p.Process.Pid, ring)
-			if n > 1 {
-				t.Fatalf("%d threads of one process sleep on the ring, want 1", n)
+			// Who wakes and sleeps again on another thread, during the look, is seen
+			// twice, but not at one look after the other.
+			for looks := 1; n > 1; looks++ {
+				if looks == 5 {
+					t.Fatalf("%d threads of one process sleep on the ring, want 1", n)
+				}
+				n = asleep(t, p.Process.Pid, ring)
 			}
 			return n == 1
 		})
@@ -245,6 +251,8 @@ func TestOneWakeReachesEverySleeper(t *testing.T) {
 			t.Errorf("with sleepers in %d processes: %d wakes, calls %v; want one wake and no other call", len(some), n, foreign(calls, ring))
 		}
 		wakeUp(t, some...)
+		// One that was late to wait may have asked once more before it saw the event.
+		round(t, p, rounds, 1)
 		if calls := round(t, p, rounds, 5); len(foreign(calls, ring)) > 0 {
 			t.Errorf("with nobody waiting: calls %v, want none", foreign(calls, ring))
 		}
@@ -265,7 +273,7 @@ func TestTenThousandSleepersOfAProcessCostOneThread(t *testing.T) {
 		fallAsleep(t, name, p)
 		// The runtime has some threads of its own, and starts others as it
 		// likes, but in their number there is no trace of ten thousand.
-		if now := threads(t, p); now > before+16 {
+		if now := threads(t, p); now > before+16+runtime.GOMAXPROCS(0) {
 			t.Errorf("%d threads with %d subscribers asleep, %d before", now, n, before)
 		}
 		if _, err := b.Publish("wake", nil); err != nil {

@@ -195,7 +195,7 @@ var runtimeCalls = []uint64{
 	syscall.SYS_FUTEX, futexTime64, syscall.SYS_SCHED_YIELD, syscall.SYS_RT_SIGRETURN, syscall.SYS_RT_SIGPROCMASK,
 	syscall.SYS_SIGALTSTACK, syscall.SYS_NANOSLEEP, syscall.SYS_TGKILL, syscall.SYS_GETPID, syscall.SYS_GETTID,
 	syscall.SYS_MADVISE, syscall.SYS_MMAP, syscall.SYS_WRITE, syscall.SYS_EPOLL_PWAIT, syscall.SYS_CLONE,
-	syscall.SYS_RESTART_SYSCALL,
+	syscall.SYS_RESTART_SYSCALL, syscall.SYS_PRCTL, // with the last it names its mappings
 }
 
 // foreign returns the calls that the runtime does not make.
