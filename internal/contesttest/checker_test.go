@@ -175,8 +175,8 @@ func contendOnce(c *orbit.Contest, r *resource, rng *rand.Rand) error {
 		atomic.AddUint64(&r.held, 1)
 		time.Sleep(time.Duration(rng.IntN(300)) * time.Microsecond)
 		return nil
-	case errors.Is(err, orbit.ErrLapsed):
-		return nil // stopped for too long to get a guard
+	case errors.Is(err, orbit.ErrLapsed), errors.Is(err, orbit.ErrBusy):
+		return nil // stopped for too long to get a guard, or to let go of the one before
 	case err != nil:
 		return err
 	}

@@ -63,8 +63,8 @@ func (a *actorState) contend() error {
 		ttl := time.Duration(1+rand.IntN(20)) * time.Millisecond
 		g, err := orbit.Claim[subject](c, label(i), fmt.Sprintf("process %d", os.Getpid()), ttl)
 		a.did(1)
-		if errors.Is(err, orbit.ErrHeld) || errors.Is(err, orbit.ErrLapsed) {
-			continue
+		if errors.Is(err, orbit.ErrHeld) || errors.Is(err, orbit.ErrLapsed) || errors.Is(err, orbit.ErrBusy) {
+			continue // it is held, or this process was stopped for too long meanwhile
 		}
 		if err != nil {
 			return err
