@@ -146,7 +146,9 @@ var (
 // The table has room for two claims per slot of the contest ring, 2048 by
 // default, at least 64 and at most 16384; set the capacity of [KindContest] in
 // [Options.Rings] for another number. When all are taken by claims that still
-// stand, [Claim] fails with [ErrTableFull].
+// stand, [Claim] fails with [ErrTableFull]. The room of a claim that is over by its
+// TTL comes back from its own process, which may write there as long as it lives:
+// if that is stopped, when it goes on or dies.
 //
 // All functions and methods are safe for concurrent use, never wait for
 // another process except where they say so, and fail with [ErrClosed] once the
@@ -315,11 +317,11 @@ func hashSubject(kind uint8, label string) uint64 {
 //
 // The label may have [MaxLabel] bytes and the owner [MaxOwner]; more fails with
 // [ErrTooLarge]. A TTL of 0 or less fails with [ErrTTL], one that ends before
-// the guard can be handed out with [ErrLapsed], and a full table with
-// [ErrTableFull]. For a claim that only Release or death shall end, pass
-// math.MaxInt64. It makes a system call only if somebody else's claim is in the
-// way, of the subject or, where the table is full, of any, to ask whether they
-// live, or if somebody waits.
+// the guard can be handed out with [ErrLapsed], a full table with [ErrTableFull],
+// and a guard to take up that is in use for 100 ms with [ErrBusy]. For a claim that
+// only Release or death shall end, pass math.MaxInt64. It makes a system call only
+// if somebody else's claim is in the way, of the subject or, where the table is
+// full, of any, to ask whether they live, or if somebody waits.
 func Claim[T Typed](c *Contest, label, owner string, ttl time.Duration) (*Guard, error) {
 	s, err := subjectOf[T](c, label)
 	if err != nil {

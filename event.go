@@ -200,8 +200,11 @@ func (c *burstClock) end() {
 // An Event is something that happened in the fleet. Topic and Payload lie in a
 // buffer that belongs to the Event: they are valid until it is read into again.
 type Event struct {
-	ID      NetID64 // its node is the publisher's
-	Stamp           // when it was published; just after a burst it may be a millisecond or two too early: see Time and Age
+	ID NetID64 // its node is the publisher's
+	// Stamp is when it was published: see Time and Age. In a burst, and just after
+	// one, it may be a millisecond or two too early, or by as long as the publisher
+	// was stopped there.
+	Stamp
 	Topic   []byte
 	Payload []byte
 
