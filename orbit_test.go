@@ -1245,16 +1245,28 @@ func verify(p []byte) (tag uint64, ok bool) {
 	return tag, bytes.Equal(p, selfVerifying(tag, len(p)))
 }
 
+// awaitFrame waits for the next frame. A wait can end at a hole, too: a publisher
+// that loses the processor before it marks its slot takes another counter.
+func awaitFrame(t testing.TB, c *orbit.Cursor) (orbit.Frame, error) {
+	for {
+		if err := c.Wait(t.Context()); err != nil {
+			return orbit.Frame{}, err
+		}
+		f, gap, err := c.Next(nil)
+		passed := gap.Total() > 0 || err == orbit.ErrPending // it did not wake for nothing
+		if !passed || !errors.Is(err, orbit.ErrNoFrame) {
+			return f, err
+		}
+	}
+}
+
 func TestWaitReturnsWhenAFrameArrives(t *testing.T) {
 	eachFleet(t, orbit.Options{}, func(t *testing.T, f *orbit.Fleet) {
 		r := ringOf(t, f)
 		c := r.Tail()
 		got := make(chan string)
 		go func() {
-			if err := c.Wait(t.Context()); err != nil {
-				got <- err.Error()
-			}
-			f, _, err := c.Next(nil)
+			f, err := awaitFrame(t, c)
 			got <- fmt.Sprint(string(f.Payload), err)
 		}()
 		time.Sleep(20 * time.Millisecond)
@@ -1552,10 +1564,7 @@ func TestObserverReadsAndCannotWrite(t *testing.T) {
 	}
 	c := seen.Tail()
 	time.AfterFunc(10*time.Millisecond, func() { publish(t, r, "later") })
-	if err := c.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got, _, err := c.Next(nil); err != nil || string(got.Payload) != "later" {
+	if got, err := awaitFrame(t, c); err != nil || string(got.Payload) != "later" {
 		t.Errorf("got %q, error %v", got.Payload, err)
 	}
 }
@@ -5582,10 +5591,7 @@ func TestKeepBeatsUntilItsContextEnds(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- h.Keep(ctx, time.Millisecond) }()
 		for range 5 {
-			if err := c.Wait(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, err := c.Next(nil); err != nil {
+			if _, err := awaitFrame(t, c); err != nil {
 				t.Fatal(err)
 			}
 		}
