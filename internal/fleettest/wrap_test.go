@@ -203,7 +203,8 @@ func wrapReader(args []string) error {
 	}
 	c := audit(r, r.At(start))
 	for done := 0; done < n; done++ {
-		fmt.Println("at", c.Position())
+		// Without the holes of a publisher that lost the processor before it marked its slot.
+		fmt.Println("at", c.Position()-c.Tally().Holes)
 		frame, err := c.next(nil)
 		for errors.Is(err, orbit.ErrNoFrame) {
 			if err := c.Wait(neverDone()); err != nil {
