@@ -355,7 +355,9 @@ func TestClosedFleetForgetsItsContexts(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			c.Next(nil)
+			if _, err := await(ctx, c); err != nil { // after a hole, of a publisher that was late
+				t.Fatal(err)
+			}
 		}
 		if n := watchers() - before; n > 1 {
 			t.Errorf("%d goroutines watch the context after three waits, want at most 1", n)
@@ -399,11 +401,13 @@ func TestSleepAllocatesNothing(t *testing.T) {
 	var before, after runtime.MemStats
 	c := r.Tail()
 	runtime.ReadMemStats(&before)
-	for range rounds {
+	for n := 0; n < rounds; { // a wait can end at a hole, after which the frame is to come
 		if err := c.Wait(ctx); err != nil {
 			t.Fatal(err)
 		}
-		c.Next(nil)
+		if _, _, err := c.Next(nil); err == nil {
+			n++
+		}
 	}
 	runtime.ReadMemStats(&after)
 	if n := after.Mallocs - before.Mallocs; n > rounds/2 {
