@@ -82,7 +82,9 @@ func readMark(p []byte) (who, turn uint64, err error) {
 // stay when one of them is killed.
 type ledger []atomic.Uint64
 
-const ledgerWords = 8192
+// ledgerWords is enough for an adder that has a key for each word to be at work
+// for many seconds: whoever wants to catch it may lose the processor before.
+const ledgerWords = 1 << 16
 
 func openLedger(path string) (ledger, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
