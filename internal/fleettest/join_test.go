@@ -247,6 +247,9 @@ func churn(args []string) error {
 	n := 0
 	for ; !stop.Load(); n++ {
 		f, err := orbit.Join(args[0], one(kindCrowd, 8, 64))
+		if errors.Is(err, orbit.ErrFull) {
+			continue // who removes the fleet has all seats, and lost the processor for a second
+		}
 		if err != nil {
 			return fmt.Errorf("Join: %w", err)
 		}
