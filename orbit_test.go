@@ -4078,6 +4078,10 @@ func contestEach(t *testing.T, opts orbit.Options, test func(t *testing.T, a, b 
 	})
 }
 
+// shortTTL is for guards that are to lapse, and is long enough for a claim that
+// loses the processor: one of a millisecond can be over before it is handed out.
+const shortTTL = 20 * time.Millisecond
+
 func contestClaim[T orbit.Typed](t testing.TB, c *orbit.Contest, label, owner string, ttl time.Duration) *orbit.Guard {
 	t.Helper()
 	g, err := orbit.Claim[T](c, label, owner, ttl)
@@ -4184,7 +4188,7 @@ func TestReleaseLetsTheNextOneIn(t *testing.T) {
 
 func TestReleaseOfAnEndedGuardLeavesTheNextHolderAlone(t *testing.T) {
 	contestEach(t, orbit.Options{}, func(t *testing.T, a, b *orbit.Contest) {
-		old := contestClaim[contestJob](t, a, "x", "alpha", time.Millisecond)
+		old := contestClaim[contestJob](t, a, "x", "alpha", shortTTL)
 		contestEnded(t, old.Context(), orbit.ErrLapsed)
 		g := contestClaim[contestJob](t, b, "x", "beta", time.Minute)
 		for range 2 {
@@ -4257,11 +4261,18 @@ func TestGuardEndsWithItsTTL(t *testing.T) {
 
 func TestRenewMovesTheEndEitherWay(t *testing.T) {
 	contestEach(t, orbit.Options{}, func(t *testing.T, a, b *orbit.Contest) {
-		g := contestClaim[contestJob](t, a, "x", "alpha", 200*time.Millisecond)
-		token, since := g.Token(), contestRefused[contestJob](t, b, "x", "").Since
-		if err := g.Renew(time.Hour); err != nil {
+		var g *orbit.Guard
+		var since orbit.Stamp
+		err := orbit.ErrLapsed
+		for errors.Is(err, orbit.ErrLapsed) { // if this loses the processor before it renews
+			g = contestClaim[contestJob](t, a, "x", "alpha", 200*time.Millisecond)
+			h, _ := contestHolder[contestJob](t, b, "x")
+			since, err = h.Since, g.Renew(time.Hour)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		token := g.Token()
 		if g.Left() < 59*time.Minute {
 			t.Errorf("%v left after Renew(1h)", g.Left())
 		}
@@ -4360,7 +4371,8 @@ func TestConcurrentClaimsOfOneOwnerLeaveOneGuard(t *testing.T) {
 			for i := range guards {
 				spawn(&wg, func() {
 					g, err := orbit.Claim[contestJob](a, "x", "alpha", time.Minute)
-					if err != nil && !errors.Is(err, orbit.ErrHeld) {
+					// One that lost the processor for 100 ms amid its claim is in the way.
+					if err != nil && !errors.Is(err, orbit.ErrHeld) && !errors.Is(err, orbit.ErrBusy) {
 						t.Error(err)
 					}
 					guards[i] = g
@@ -4542,7 +4554,7 @@ func TestForgottenGuardsDoNotFillTheTable(t *testing.T) {
 				if err == nil {
 					break
 				}
-				if !errors.Is(err, orbit.ErrTableFull) {
+				if !errors.Is(err, orbit.ErrTableFull) && !errors.Is(err, orbit.ErrLapsed) {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Millisecond) // until the first are over
@@ -4703,7 +4715,7 @@ func TestClaimsAndReleasesAreAnnounced(t *testing.T) {
 		h.Release()
 		h.Release()
 		g.Release()
-		i := contestClaim[contestShard](t, a, "y", "gamma", time.Millisecond)
+		i := contestClaim[contestShard](t, a, "y", "gamma", shortTTL)
 		contestEnded(t, i.Context(), orbit.ErrLapsed)
 		want := []struct {
 			change orbit.ClaimChange
@@ -4834,7 +4846,7 @@ func TestManyGuardsLapseEachAtItsTime(t *testing.T) {
 	contestEach(t, orbit.Options{}, func(t *testing.T, a, b *orbit.Contest) {
 		var wg sync.WaitGroup
 		for i := range 200 {
-			ttl := time.Duration(1+(i*37)%100) * time.Millisecond
+			ttl := shortTTL + time.Duration((i*37)%100)*time.Millisecond
 			start := time.Now()
 			g := contestClaim[contestJob](t, a, fmt.Sprint(i), "alpha", ttl)
 			spawn(&wg, func() {
@@ -5036,7 +5048,7 @@ func ExampleGuard_Token() {
 		return "written"
 	}
 
-	slow, _ := orbit.Claim[contestShard](contest, "7", "slow", time.Millisecond)
+	slow, _ := orbit.Claim[contestShard](contest, "7", "slow", 20*time.Millisecond)
 	orbit.WaitFree[contestShard](context.Background(), contest, "7")
 	quick, _ := orbit.Claim[contestShard](contest, "7", "quick", time.Minute)
 	fmt.Println("quick:", write(quick.Token()))
