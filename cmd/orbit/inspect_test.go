@@ -916,9 +916,7 @@ func TestDoctorFindsAMemberStoppedInTheMiddleOfAWrite(t *testing.T) {
 	pending := func() bool { return must(ring.Stats())(t).Pending == 1 }
 	for end := time.Now().Add(60 * time.Second); ; {
 		if pending() {
-			c.Process.Signal(syscall.SIGSTOP)
-			time.Sleep(10 * time.Millisecond) // until it stands still
-			if pending() {
+			if halt(t, c.Process); pending() {
 				break
 			}
 			c.Process.Signal(syscall.SIGCONT)

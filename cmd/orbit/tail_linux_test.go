@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,23 +13,25 @@ import (
 	"orbit"
 )
 
-// halt stops a process and returns when it stands still.
+// halt stops a process and returns when all its threads stand still.
 func halt(t *testing.T, p *os.Process) {
 	t.Helper()
 	must(0, p.Signal(syscall.SIGSTOP))(t)
-	for end := time.Now().Add(10 * time.Second); processState(t, p.Pid) != "T"; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !halted(t, p.Pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("process %d is not stopped", p.Pid)
 		}
 	}
 }
 
-// processState returns the kernel's letter for what a process does.
-func processState(t *testing.T, pid int) string {
+func halted(t *testing.T, pid int) bool {
 	t.Helper()
-	b := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)))(t)
-	_, rest, _ := strings.Cut(string(b), ") ")
-	return rest[:1]
+	threads := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)))(t)
+	return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+		b, err := os.ReadFile(path)
+		_, state, _ := strings.Cut(string(b), ") ")
+		return err != nil || !strings.HasPrefix(state, "T")
+	})
 }
 
 func TestTailThatWasStoppedTellsHowManyItMissed(t *testing.T) {
