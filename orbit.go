@@ -1248,9 +1248,8 @@ type Member struct {
 // the kernel's word: its handle is open in a living process, which may be
 // stopped or hang all the same. While members come and go, each listed was there
 // at some moment of the call, and no two have one node id. It costs a system call
-// per member. It fails
-// with [ErrDamaged] if the fleet was removed by hand, and this process left in
-// the one that was.
+// per member. It fails with [ErrDamaged] if the fleet was removed by hand, and this
+// process left in the one that was.
 func (f *Fleet) Members() ([]Member, error) {
 	if f.isClosed() {
 		return nil, ErrClosed

@@ -3,35 +3,19 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"orbit"
+	"orbit/internal/proc"
 )
 
 // halt stops a process and returns when all its threads stand still.
 func halt(t *testing.T, p *os.Process) {
 	t.Helper()
 	must(0, p.Signal(syscall.SIGSTOP))(t)
-	for end := time.Now().Add(20 * time.Second); !halted(t, p.Pid); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("process %d is not stopped", p.Pid)
-		}
-	}
-}
-
-func halted(t *testing.T, pid int) bool {
-	t.Helper()
-	threads := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)))(t)
-	return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
-		b, err := os.ReadFile(path)
-		_, state, _ := strings.Cut(string(b), ") ")
-		return err != nil || !strings.HasPrefix(state, "T")
-	})
+	proc.Eventually(t, fmt.Sprintf("process %d is stopped", p.Pid), func() bool { return proc.Stopped(p.Pid) })
 }
 
 func TestTailThatWasStoppedTellsHowManyItMissed(t *testing.T) {

@@ -10,8 +10,6 @@ import (
 	"hash/crc32"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -179,14 +177,7 @@ func within(t testing.TB, limit time.Duration, what string, run func()) {
 // stopped.
 func stopped(t testing.TB, pid int) {
 	t.Helper()
-	proc.Eventually(t, fmt.Sprintf("process %d is stopped", pid), func() bool {
-		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-		return len(stats) > 0 && !slices.ContainsFunc(stats, func(name string) bool {
-			b, err := os.ReadFile(name)
-			_, after, ok := strings.Cut(string(b), ") ")
-			return err != nil || !ok || after[0] != 'T'
-		})
-	})
+	proc.Eventually(t, fmt.Sprintf("process %d is stopped", pid), func() bool { return proc.Stopped(pid) })
 }
 
 // long tells for how many seconds a soak may run: ORBIT_SOAK, or fallback.

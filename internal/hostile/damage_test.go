@@ -316,19 +316,7 @@ func TestFrameIsWholeThoughASeatIsDamaged(t *testing.T) {
 // waitStopped waits until every thread of a process has stopped.
 func waitStopped(t *testing.T, pid int) {
 	t.Helper()
-	proc.Eventually(t, "a process is stopped", func() bool {
-		tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
-		if err != nil {
-			return false
-		}
-		for _, task := range tasks {
-			b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + task.Name() + "/stat")
-			if i := bytes.LastIndexByte(b, ')'); err != nil || i < 0 || b[i+2] != 'T' {
-				return false
-			}
-		}
-		return true
-	})
+	proc.Eventually(t, "a process is stopped", func() bool { return proc.Stopped(pid) })
 }
 
 // TestBeatOfTheFutureIsOvercome: a cell damaged once, or set by a member in

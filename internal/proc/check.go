@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,17 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("still not so after %v: %s", patience, what)
 		}
 	}
+}
+
+// Stopped tells whether the kernel says that every thread of a process stands
+// still, as none does of one that has ended.
+func Stopped(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return len(stats) > 0 && !slices.ContainsFunc(stats, func(name string) bool {
+		b, err := os.ReadFile(name)
+		_, state, _ := strings.Cut(string(b), ") ")
+		return err != nil || !strings.HasPrefix(state, "T")
+	})
 }
 
 // NeedNative skips a test that looks at the system calls of processes: those of

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -174,16 +172,11 @@ func stop(t testing.TB, p *proc.Process) {
 	t.Helper()
 	p.Stop()
 	eventually(t, fmt.Sprintf("process %d is stopped", p.Process.Pid), func() bool {
-		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Process.Pid))
-		if len(stats) == 0 { // it is no more, and says why
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", p.Process.Pid)); err != nil { // it is no more, and says why
 			p.Finish()
 			t.Fatalf("process %d ended before it was stopped", p.Process.Pid)
 		}
-		return !slices.ContainsFunc(stats, func(name string) bool {
-			b, err := os.ReadFile(name)
-			_, after, ok := strings.Cut(string(b), ") ")
-			return err != nil || !ok || after[0] != 'T'
-		})
+		return proc.Stopped(p.Process.Pid)
 	})
 }
 
