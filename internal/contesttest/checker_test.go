@@ -252,8 +252,7 @@ func TestOnlyOneGuardIsValidThroughKillsStopsAndExpiries(t *testing.T) {
 	met := func() bool {
 		return atomic.LoadUint64(&r.spans) > 1000 && atomic.LoadUint64(&r.held) > 0 && atomic.LoadUint64(&r.lapsed) > 0 && kills > 0 && stops > 0
 	}
-	begin := time.Now()
-	for time.Since(begin) < *checkFor || !met() && time.Since(begin) < *checkFor+30*time.Second {
+	for goOn := proc.Chance(*checkFor, *checkFor+30*time.Second, met); goOn(); {
 		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
 		p := &contenders[rng.IntN(contends)]
 		if rng.IntN(3) == 0 {

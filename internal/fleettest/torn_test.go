@@ -104,9 +104,8 @@ func besideATearer(t *testing.T, what string, unguarded bool, read func(f *orbit
 	p := proc.Start(t, "tearer", name, what)
 	p.Line()
 	got := 0
-	begin := time.Now()
-	over := func(d time.Duration) bool { return time.Since(begin) > d }
-	for !t.Failed() && (!over(long(time.Second)) || got == 0 && !over(20*time.Second)) {
+	goOn := proc.Chance(long(time.Second), 20*time.Second, func() bool { return got > 0 })
+	for !t.Failed() && goOn() {
 		for range 100 {
 			if read(f) {
 				got++

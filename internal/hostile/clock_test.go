@@ -143,7 +143,7 @@ func contender(args []string) error {
 	var log []span
 	// To a clock that is ahead every claim is over, so that who is behind has to
 	// be lucky.
-	for begin := time.Now(); time.Since(begin) < d || len(log) == 0 && time.Since(begin) < patience; {
+	for goOn := proc.Chance(d, patience, func() bool { return len(log) > 0 }); goOn(); {
 		s := span{subject: rand.IntN(2)}
 		g, err := orbit.Claim[task](c, fmt.Sprint("subject ", s.subject), "", time.Duration(1+rand.IntN(20))*time.Millisecond)
 		if contended(err) != nil {

@@ -43,6 +43,16 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// Chance returns what tells a test of chance whether to go on: for the least time in
+// any case, and until something was met for the most.
+func Chance(least, most time.Duration, met func() bool) (goOn func() bool) {
+	begin := time.Now()
+	return func() bool {
+		past := time.Since(begin)
+		return past <= least || !met() && past <= most
+	}
+}
+
 // Stopped tells whether the kernel says that every thread of a process stands
 // still, as none does of one that has ended.
 func Stopped(pid int) bool {
